@@ -1002,13 +1002,12 @@ def one_line(error: BaseException) -> str:
 
 
 def explain(error: BaseException, place: str = "") -> Stop:
-    """What went wrong, where it is known with its remedy."""
-    known = (remedy for text, remedy in HINTS.items() if re.search(text, f"{one_line(error)} {error}"))
-    remedy = next(known, "")
-    said = f"{place}{': ' * bool(place)}{one_line(error)}" + f"; {remedy.format(hadoop=hadoop_version())}" * bool(
-        remedy
-    )
-    return Stop(SETTINGS if remedy else FAILED, said)
+    """What went wrong: a known cause with its remedy, any other in its own words."""
+    for text, remedy in HINTS.items():
+        found = re.search(text, f"{one_line(error)} {error}")
+        if found:
+            return Stop(SETTINGS, f"{place or 'Spark'}: {remedy.format(hadoop=hadoop_version())} ({found[0]})")
+    return Stop(FAILED, f"{place or type(error).__name__}: {one_line(error)}")
 
 
 @contextmanager
@@ -1203,8 +1202,8 @@ def run_job(run: Run, session) -> None:
     """The whole run, in the order that lets several runs overlap and any of them die.  Raises Stop, else it is done."""
     settings, lake, source = run.settings, run.lake, run.source
     with run.phase("begin"), reaching(lake.uri):
-        prove_create_if_absent(run)
         list_tables(lake)  # somebody else's file stops the run before it touches anything
+        prove_create_if_absent(run)
         if not settings.dry_run:
             recover(lake)
         base = newest(lake, "commits")  # read before the input is: who commits on top of it has seen newer input

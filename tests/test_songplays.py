@@ -1,0 +1,76 @@
+"""songplays: every play once, matched to at most one song."""
+
+import hashlib
+
+from conftest import play, rows_of
+from test_songs import CATALOG
+
+from etl import repeated_keys, settle_copies, songplays_table, stage_events, stage_plays
+
+CATALOG_ROWS = """
+    song_id | title | artist_id | artist_name | duration
+    SO1     | River | AR1       | Foxes       | 200.5
+"""
+
+
+def songplays(frame, json_lines, *events, catalog=CATALOG_ROWS):
+    plays = stage_plays(stage_events(json_lines(*events)))
+    return songplays_table(settle_copies(plays, repeated_keys(plays)), frame(CATALOG, catalog))
+
+
+def test_a_play_of_a_catalogue_song_has_its_song_and_artist(frame, json_lines):
+    assert rows_of(songplays(frame, json_lines, play())) == [
+        (
+            hashlib.md5(b"8|7|1|1541106106796").hexdigest(),
+            *("2018-11-01 21:01:46.796", 8, "free", "SO1", "AR1", 7, "Oakland, CA", "Safari", 2018, 11),
+        )
+    ]
+
+
+def test_a_play_that_differs_in_title_artist_or_duration_stays_unmatched(frame, json_lines):
+    others = ({"song": "river"}, {"artist": "Fox"}, {"length": 200.50001}, {"song": None}, {"length": None})
+    events = [play(itemInSession=item, **change) for item, change in enumerate(others)]
+    assert rows_of(songplays(frame, json_lines, *events), "song_id", "artist_id") == [(None, None)] * len(others)
+
+
+def test_the_smallest_song_id_and_artist_id_wins_and_no_play_is_multiplied(frame, json_lines):
+    catalog = """
+        song_id | title | artist_id | artist_name | duration
+        SO2     | River | AR1       | Foxes       | 200.5
+        SO1     | River | AR9       | Foxes       | 200.5
+        SO1     | River | AR8       | Foxes       | 200.5
+    """
+    assert rows_of(songplays(frame, json_lines, play(), catalog=catalog), "song_id", "artist_id") == [("SO1", "AR8")]
+
+
+def test_replayed_lines_are_one_play(frame, json_lines):
+    events = [play(), play(status=307, registration=1.0), play()]  # what the tables do not use makes no difference
+    assert len(rows_of(songplays(frame, json_lines, *events))) == 1
+
+
+def test_of_several_contents_the_smallest_is_kept_null_last(frame, json_lines):
+    events = [play(location=None), play(location="Zürich"), play(location="Oakland, CA"), play(location="Zürich")]
+    assert rows_of(songplays(frame, json_lines, *events), "location") == [("Oakland, CA",)]
+
+
+def test_the_copies_of_a_play_are_one_songplay_conflicts_once_each_and_duplicates(json_lines):
+    places = (None, "Zürich", "Oakland, CA", "Zürich", "Oakland, CA")
+    plays = stage_plays(stage_events(json_lines(*(play(location=place) for place in places), play(sessionId=8))))
+    assert rows_of(settle_copies(plays, repeated_keys(plays)), "outcome", "session_id", "location") == [
+        ("duplicate", 7, "Oakland, CA"),
+        ("duplicate", 7, "Zürich"),
+        ("key_conflict", 7, "Zürich"),
+        ("key_conflict", 7, None),
+        ("songplays", 7, "Oakland, CA"),
+        ("songplays", 8, "Oakland, CA"),
+    ]
+
+
+def test_each_part_of_the_natural_key_makes_another_play(frame, json_lines):
+    events = [play(), play(userId="9"), play(sessionId=9), play(itemInSession=9), play(ts=1541106106797)]
+    assert len(rows_of(songplays(frame, json_lines, *events))) == len(events)
+
+
+def test_level_is_as_of_the_play(frame, json_lines):
+    events = [play(level="free"), play(level="paid", ts=1541106106797)]
+    assert rows_of(songplays(frame, json_lines, *events), "level") == [("free",), ("paid",)]

@@ -1,0 +1,72 @@
+"""songs: one row per song_id; of its distinct records a total order keeps one."""
+
+from conftest import rows_of, song
+
+from etl import SONG, one_song_per_recording, songs_table, stage_catalog, stage_songs
+
+CATALOG = """song_id STRING, title STRING, artist_id STRING, artist_name STRING, duration DOUBLE, year INT,
+    location STRING, latitude DOUBLE, longitude DOUBLE"""
+
+
+def test_a_known_year_wins_over_an_unknown_one_and_then_the_earliest(frame):
+    catalog = frame(CATALOG, """
+        song_id | title | artist_id | duration | year
+        SO1     | A     | AR1       | 100      | 0
+        SO1     | B     | AR1       | 100      | 2001
+        SO1     | C     | AR1       | 100      | 1999
+    """)  # fmt: skip
+    assert rows_of(songs_table(catalog)) == [("SO1", "C", "AR1", 100.0, 1999)]
+
+
+def test_records_of_one_year_are_ordered_by_title_in_byte_order(frame):
+    catalog = frame(CATALOG, """
+        song_id | title | artist_id | duration | year
+        SO1     | a     | AR1       | 100      | 1999
+        SO1     | Z     | AR2       | 100      | 1999
+        SO1     | É     | AR0       | 100      | 1999
+    """)  # fmt: skip
+    assert rows_of(songs_table(catalog), "title") == [("Z",)]
+
+
+def test_null_comes_last_in_the_order(frame):
+    catalog = frame(CATALOG, """
+        song_id | title | artist_id | artist_name | duration | year | location | latitude
+        SO1     | A     | AR1       | Foxes       | 100      | 1999 | -        | 1
+        SO1     | A     | AR1       | Foxes       | 100      | 1999 | Oakland  | -
+        SO2     | A     | AR1       | Foxes       | 300      | 1999 | -        | -
+        SO2     | A     | AR1       | Foxes       | 200      | 1999 | -        | -
+    """)  # fmt: skip
+    assert rows_of(songs_table(catalog), "song_id", "duration") == [("SO1", 100.0), ("SO2", 200.0)]
+
+
+def test_every_variant_still_names_a_recording(frame):
+    catalog = frame(CATALOG, """
+        song_id | title | artist_id | artist_name | duration
+        SO1     | A     | AR1       | Foxes       | 100
+        SO1     | A     | AR1       | Foxes       | 130
+        SO0     | A     | AR2       | Foxes       | 130
+    """)  # fmt: skip
+    assert rows_of(one_song_per_recording(catalog), "duration", "song_id", "artist_id", "candidates") == [
+        (100.0, "SO1", "AR1", 1),
+        (130.0, "SO0", "AR2", 2),
+    ]
+
+
+def test_records_equal_in_all_used_fields_are_one(json_lines):
+    catalog = stage_catalog(stage_songs(json_lines(song(), song(num_songs=2), song(artist_location="Detroit, MI"))))
+    assert rows_of(catalog, "song_id", "location") == [("SO1", "Detroit, MI"), ("SO1", "Oakland, CA")]
+
+
+def test_a_missing_year_is_0_and_impossible_places_are_null(json_lines):
+    lines = json_lines(song(year=None, artist_latitude=90.5, artist_longitude=-180.01, artist_location=""))
+    staged = stage_songs(lines)
+    assert rows_of(staged, "class", "year", "location", "latitude", "longitude") == [("record", 0, None, None, None)]
+
+
+def test_the_limits_of_latitude_and_longitude_are_possible(json_lines):
+    staged = stage_songs(json_lines(song(artist_latitude=-90, artist_longitude=180)))
+    assert rows_of(staged, "latitude", "longitude") == [(-90.0, 180.0)]
+
+
+def test_every_field_of_the_source_schema_is_used():
+    assert len(SONG.strip().splitlines()) == len(CATALOG.split(","))
