@@ -1120,6 +1120,7 @@ def start_spark(run: Run, session) -> SparkSession:
     for name, value in options.items():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Spark's own would talk to Java amid an answer
     if spark.sparkContext.master.startswith("local"):
         spark.sparkContext.setLogLevel("OFF")  # what goes wrong is said in one line
     if not spark.sparkContext.getConf().contains("spark.sql.shuffle.partitions"):
@@ -1280,7 +1281,12 @@ def show(report: dict) -> None:
 def end_run(run: Run, code: int, error: str) -> None:
     """Stops Spark, removes what was staged for nothing, and leaves the run's summary."""
     if run.spark:
-        run.spark.stop()
+        java = getattr(run.spark.sparkContext._gateway, "proc", None)
+        if code == INTERRUPTED and java:  # amid an answer, Java does not hear a stop
+            java.kill()
+            java.wait()
+        else:
+            run.spark.stop()
     if run.number and not run.committed:
         run.lake.delete_tree(run.staging)
     if run.songs:  # it got as far as reading

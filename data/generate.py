@@ -44,12 +44,12 @@ AGENTS = (
     "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:31.0) Gecko/20100101 Firefox/31.0",
     "Mozilla/5.0 (X11; Linux x86_64; rv:31.0) Gecko/20100101 Firefox/31.0",
 )
-FIRST = "Ada Björn Chloé Diego Edith Fatou Grete Hana Iván Jóna Kaito Lena Mara Noël Olga Pía Quinn Rosa Søren Tariq".split()
+FIRST = "Ada Björn Chloé Diego Edith Fatou Grete Hana Iván Jóna Kaito Lena Mara Noël Olga Pía Quinn Søren Tariq".split()
 LAST = (
     "Adams Brandão Castillo Dvořák Eklund Frye Gómez Hughes Ito Jensen Koch López Müller Nguyễn Okafor Summers".split()
 )
 ADJECTIVES = "Blue Golden Électrique Silent Broken Velvet Hidden Neon Distant Paper Wild Lonely Midnight Última".split()
-NOUNS = "River Corazón Summer Radio Highway Mirror Garden Señorita Winter Dream Station Fire Étoile Letter Ocean Ghost".split()
+NOUNS = "River Corazón Summer Radio Highway Mirror Garden Señorita Winter Dream Station Fire Étoile Ocean Ghost".split()
 BANDS = "Foxes Björk-ish Orchestra Machines Café Trio Brothers Motörcats Collective Sisters Sigur Parade".split()
 PAGES = ("Home", "Settings", "About", "Thumbs Up", "Add to Playlist", "Help")
 HOURS = (3, 2, 1, 1, 1, 2, 3, 5, 7, 7, 6, 6, 7, 7, 8, 10, 12, 13, 11, 9, 8, 7, 5, 4)

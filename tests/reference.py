@@ -97,8 +97,8 @@ def event(line: bytes):
         }
     except Malformed:
         return "malformed", None
-    names = {"artist": "artist", "first": "firstName", "gender": "gender", "last": "lastName", "level": "level",
-             "location": "location", "page": "page", "song": "song", "agent": "userAgent", "user": "userId"}  # fmt: skip
+    names = dict(first="firstName", last="lastName", agent="userAgent", user="userId")
+    names.update({name: name for name in ("artist", "gender", "level", "location", "page", "song")})
     fields.update({name: text(raw.get(key)) for name, key in names.items()})
     if fields["page"] is None or fields["ts"] is None or fields["ts"] not in TS_RANGE:
         return "invalid", None
@@ -180,7 +180,7 @@ def derive(song_objects: list, log_files: list):
             if kind == "play":
                 content = ("artist", "first", "gender", "last", "length", "level", "location", "song", "agent")
                 key = fields["user"], fields["session"], fields["item"], fields["ts"]
-                copies[key].append(tuple(last(fields[name]) for name in content) + (json.dumps(fields),))
+                copies[key].append((*tuple(last(fields[name]) for name in content), json.dumps(fields)))
     users = {(user, at["first"], at["last"], at["gender"], at["level"]) for user, (_, at) in latest.items()}
     songplays, times = set(), set()
     for (user, session, item, ts), contents in copies.items():

@@ -26,5 +26,5 @@ def test_its_two_commands_are_there():
 
 
 def test_its_pictures_and_files_are_there():
-    for path in re.findall(r"\]\((image/[^)]+)\)", TEXT) + ["dl.cfg", "LICENSE", "data/generate.py", "bench/run.py"]:
+    for path in [*re.findall(r"\]\((image/[^)]+)\)", TEXT), "dl.cfg", "LICENSE", "data/generate.py", "bench/run.py"]:
         assert (ROOT / path).is_file(), path
