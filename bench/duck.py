@@ -30,9 +30,11 @@ TABLES = {
     "artists": """SELECT DISTINCT ON (artist_id) artist_id, artist_name AS name, artist_location AS location,
         artist_latitude AS latitude, artist_longitude AS longitude FROM catalog ORDER BY artist_id, artist_name""",
     "users": """SELECT userId::BIGINT AS user_id, arg_max(firstName, ts) AS first_name,
-        arg_max(lastName, ts) AS last_name, arg_max(gender, ts) AS gender, arg_max(level, ts) AS level FROM events WHERE userId <> '' GROUP BY 1""",
-    "time": """SELECT DISTINCT start_time, hour(start_time) AS hour, day(start_time) AS day, 
-        week(start_time) AS week, dayofweek(start_time) + 1 AS weekday, year(start_time) AS year, month(start_time) AS month FROM plays""",
+        arg_max(lastName, ts) AS last_name, arg_max(gender, ts) AS gender, arg_max(level, ts) AS level
+        FROM events WHERE userId <> '' GROUP BY 1""",
+    "time": """SELECT DISTINCT start_time, hour(start_time) AS hour, day(start_time) AS day,
+        week(start_time) AS week, dayofweek(start_time) + 1 AS weekday, year(start_time) AS year,
+        month(start_time) AS month FROM plays""",
     "songplays": """SELECT md5(concat_ws('|', userId, sessionId, itemInSession, ts)) AS songplay_id, start_time,
         userId::BIGINT AS user_id, level, track[1] AS song_id, track[2] AS artist_id, sessionId AS session_id, location,
         userAgent AS user_agent, year(start_time) AS year, month(start_time) AS month
