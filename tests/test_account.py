@@ -78,7 +78,7 @@ def test_what_is_no_input_is_ignored(job, tmp_path):
     write_input(tmp_path / "in", [song()], [plays(3)])
     for name in ("_x.json", ".x.json", "x.JSON", "x.txt", "_d/x.json", "_a=b/x.json", ".d/y/x.json"):
         path = tmp_path / "in" / "log_data" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("not JSON")
     result = job(tmp_path / "in")
     assert (result.code, result.report["events"]["lines"]) == (0, 3), result.err
