@@ -98,7 +98,7 @@ def events(rng, catalogue, count, users, days):
             "userAgent": rng.choice(AGENTS),
             "userId": str(number + 2),
         }
-        upgrade = rng.uniform(0.1, 0.9) if rng.random() < 0.15 else rng.choice((0, 2))  # share of the period, 2 = never
+        upgrade = rng.uniform(0.1, 0.9) if rng.random() < 0.4 else rng.choice((0, 2))  # share of the period, 2 = never
         people.append((person, upgrade, rng.random() < 0.04))
     # 0.6: the most active users and most popular songs come a few hundred times as often as the last ones
     activity = [1 / (rank + 1) ** 0.6 for rank in range(users)]
@@ -115,8 +115,10 @@ def events(rng, catalogue, count, users, days):
         )
         for _ in range(max(1, count // 14))
     )
-    for session, start in enumerate(session_starts, 1):
-        person, upgrade, listens_never = rng.choices(people, activity)[0]
+    listeners = people + rng.choices(people, activity, k=max(0, len(session_starts) - users))  # everybody comes once
+    rng.shuffle(listeners)
+    for session, (start, listener) in enumerate(zip(session_starts, listeners), 1):
+        person, upgrade, listens_never = listener
         progress = (start - START) / timedelta(days=days)
         level = "paid" if progress >= upgrade else "free"
         clock = int(start.timestamp() * 1000) + rng.randrange(1000)

@@ -24,16 +24,16 @@ def test_the_sample_has_its_right_answers(first_run):
     output, tables, printed = first_run
     report = json.loads(next((output / "_etl" / "runs").iterdir()).read_text())
     assert {name: len(rows) for name, rows in tables.items()} == {
-        "songplays": 1957, "users": 70, "songs": 149, "artists": 73, "time": 1957,
+        "songplays": 2003, "users": 100, "songs": 149, "artists": 73, "time": 2003,
     }  # fmt: skip
     assert report["events"] == {
-        "lines": 2244, "blank": 1, "malformed": 3, "invalid": 0, "out_of_scope": 277, "duplicate": 5,
-        "key_conflict": 1, "songplays": 1957, "matched": 645, "ambiguous": 20,
+        "lines": 2375, "blank": 1, "malformed": 3, "invalid": 0, "out_of_scope": 362, "duplicate": 5,
+        "key_conflict": 1, "songplays": 2003, "matched": 637, "ambiguous": 23,
     }  # fmt: skip
     assert report["songs"] == {
         "records": 150, "malformed": 0, "invalid": 0, "duplicate": 0, "variant": 1, "songs": 149,
     }  # fmt: skip
-    assert "2,244 log lines = 1 blank + 3 malformed" in printed and f"the tables are in file://{output}" in printed
+    assert "2,375 log lines = 1 blank + 3 malformed" in printed and f"the tables are in file://{output}" in printed
 
 
 def test_a_second_run_publishes_nothing_and_every_file_is_as_it_was(first_run, tmp_path):
