@@ -166,7 +166,7 @@ class Run:
     source: Place
     lake: Place
     number: int = 0  # of the commit that this run is to make
-    committed: bool = False
+    committed: Optional[bool] = False  # None: asked for, and not known
     place: str = ""  # what is being reached now, for the message when it fails
     java: Optional[subprocess.Popen] = None
     spark: Optional[SparkSession] = None
@@ -625,6 +625,11 @@ def superseded(present: dict[str, int], number: int, live: dict[str, dict]) -> l
     return [key for key in present if int(OURS.fullmatch(key)[1]) <= number and key not in live]
 
 
+def overtaken(run: Run) -> Stop:
+    first = f"another run made commit {run.number} first, nothing is published; run again"
+    return Stop(OVERTAKEN, f"{run.lake.uri}: {first}")
+
+
 def commit(run: Run, record: dict) -> None:
     """Creates the commit that makes this run's staged tables the live ones.
 
@@ -632,17 +637,17 @@ def commit(run: Run, record: dict) -> None:
     """
     key, error = f"_etl/commits/{run.number:09d}.json", "its staging is gone"
     if {file["staged"] for file in live_files(record).values()} <= run.lake.list(run.staging).keys():
+        run.committed = None  # from here on nobody may remove the staging but who knows what became of the commit
         try:
             run.lake.create(key, json.dumps(record, indent=1).encode())
         except BaseError as lost:  # it may have been made all the same: reading it back tells
-            error = one_line(lost)
+            error = f"no answer ({one_line(lost)})"
     try:
-        if read_commit(run.lake, run.number)["run"] == run.id:
-            return
+        run.committed = read_commit(run.lake, run.number)["run"] == run.id
     except FileNotFoundError:
-        raise Stop(FAILED, f"{run.lake.uri}/{key}: not made, nothing is published ({error}); run again") from None
-    first = f"another run made commit {run.number} first, nothing is published; run again"
-    raise Stop(OVERTAKEN, f"{run.lake.uri}: {first}")
+        raise Stop(FAILED, f"{run.lake.uri}/{key}: {error}, nothing is published; run again") from None
+    if not run.committed:
+        raise overtaken(run)
 
 
 def publish(lake: Place, number: int) -> None:
@@ -1037,6 +1042,10 @@ def s3a_options(run: Run, session) -> dict[str, str]:
         "fs.s3a.endpoint": endpoint,
         "fs.s3a.path.style.access": str(bool(endpoint)).lower(),
         "fs.s3a.input.stream.type": "classic",
+        "fs.s3a.performance.flags": "create,mkdir,delete",
+        # a rename less a file: what a task leaves half done in staging, the audit finds
+        "mapreduce.fileoutputcommitter.algorithm.version": "2",
+        "mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
     }
     for bucket in filter(None, (run.source.bucket, run.lake.bucket)):
         options[f"fs.s3a.bucket.{bucket.name}.endpoint.region"] = bucket.meta.client.meta.region_name
@@ -1080,6 +1089,10 @@ def start_spark(run: Run, session) -> SparkSession:
             conf.set("spark.sql.codegen.wholeStage", "false").set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         if is_s3_ours:
             conf.setAll(s3a_packages(hadoop_version()).items())
+            if not (
+                os.environ.get("PYSPARK_SUBMIT_ARGS") or Path(_find_spark_home(), "conf/spark-defaults.conf").is_file()
+            ):
+                conf.setMaster("local[16]")  # tasks wait for S3 more than for a core
         launch_java(run, conf)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if spark.sparkContext.master.startswith("local"):
@@ -1173,10 +1186,8 @@ def run_job(run: Run, session) -> None:
         obstore.put(lake.store, f"_etl/inputs/{run.number:09d}.json.gz", gzip.compress(listing(run)))
         account = {"events": run.events, "songs": run.songs}
         commit(run, {"commit": run.number, "run": run.id, **fingerprint(run), **account, "tables": run.tables})
-        run.committed = True
     with run.phase("publish", lake.uri):
         publish(lake, run.number)
-        clean(lake)
 
 
 def summary(run: Run, code: int, error: str) -> dict:
@@ -1211,18 +1222,19 @@ def end_run(run: Run, code: int, error: str) -> None:
     """Stops Spark, removes what was staged for nothing, and leaves the run's summary."""
     if run.spark and code != INTERRUPTED:  # then Java is gone
         run.spark.stop()
-    if run.number and not run.committed:
+    if run.number and run.committed is False:
         run.lake.delete_tree(run.staging)
     if run.songs:  # it got as far as reading
         report = summary(run, code, error)
         run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(report, indent=1).encode())
         if code == 0:
             show(report)
+            clean(run.lake)
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Runs the job; returns the exit code, and says what is wrong in one line on stderr."""
-    run, code, error, made = None, 0, "", ""
+    run, code, error, new_folder = None, 0, "", ""
 
     def interrupt(signal_number, frame) -> None:
         if run and run.java:
@@ -1240,7 +1252,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
         source = open_place(settings.input, settings, session)
         if settings.output.startswith("file") and not os.path.isdir(settings.output[7:]):
             os.makedirs(settings.output[7:])
-            made = settings.output[7:] if settings.dry_run else ""
+            new_folder = settings.output[7:] if settings.dry_run else ""
         run = Run(settings, run_id(datetime.now(timezone.utc)), source, open_place(settings.output, settings, session))
         run_job(run, session)
     except Stop as stop:
@@ -1250,13 +1262,17 @@ def main(arguments: Optional[list[str]] = None) -> int:
     except Exception as unexpected:
         known = explain(unexpected, run.place if run else settings.output)
         code, error = known.code, f"{known}, nothing is published"
-    if run and run.committed and error and "unfinished" not in error:
-        error = f"{error.partition(', nothing')[0]}: commit {run.number} is made, publication unfinished; run again"
+    with suppress(Exception):  # a run that commits first removes what others have staged: that looks like many things
+        if code in (FAILED, SETTINGS) and run.committed is False and 0 < run.number <= newest(run.lake, "commits"):
+            code, error = OVERTAKEN, str(overtaken(run))
+    if code and run and run.committed is not False and "publication unfinished" not in error:
+        made = "is" if run.committed else "may be"
+        error = f"{error.partition(', nothing')[0]}: commit {run.number} {made} made, publication unfinished; run again"
     try:
         if run:
             end_run(run, code, error)
-        if made:
-            os.rmdir(made)
+        if new_folder:
+            os.rmdir(new_folder)
     except (Exception, KeyboardInterrupt) as leftover:
         warn(f"{one_line(leftover)}; the next run removes what this one left")
     if error:
