@@ -193,7 +193,7 @@ def free_port():
 class S3Server:
     """SeaweedFS on this machine, with one identity and signatures checked."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *arguments):
         self.folder = folder
         ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
         config = folder / "s3.json"
@@ -207,7 +207,7 @@ class S3Server:
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-s3", f"-s3.config={config}",
             "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-volume.max=50", "-master.volumeSizeLimitMB=64",
-            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc,
+            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc, *arguments,
         ]  # fmt: skip
         self.log = (folder / "weed.log").open("w")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, cwd=folder)
