@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 import html
+import itertools
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Callable, NamedTuple
 
 import altair as alt
 import obstore
 import vl_convert
-from lake import FAILED, SETTINGS, Lake, Stop, add_arguments, from_arguments, run_main
-from obstore.exceptions import BaseError
+from lake import SETTINGS, Lake, Stop, add_arguments, from_arguments, run_main
 
 HERE = Path(__file__).parent
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -171,8 +171,22 @@ def map_finding(rows: list[dict], head: dict) -> str:
 # ── Charts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # Okabe and Ito's blue and orange, which the colour-blind tell apart, in tones that suit a light and a dark page
-LIGHT = {"paper": "#ffffff", "ink": "#1b1f24", "muted": "#57606a", "line": "#d8dee4", "mark": "#0072b2", "top": "#d55e00"}
-DARK = {"paper": "#14181d", "ink": "#e6edf3", "muted": "#9aa7b4", "line": "#3a434d", "mark": "#56b4e9", "top": "#e69f00"}
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1b1f24",
+    "muted": "#57606a",
+    "line": "#d8dee4",
+    "mark": "#0072b2",
+    "top": "#d55e00",
+}
+DARK = {
+    "paper": "#14181d",
+    "ink": "#e6edf3",
+    "muted": "#9aa7b4",
+    "line": "#3a434d",
+    "mark": "#56b4e9",
+    "top": "#e69f00",
+}
 WIDTH = 440  # pixels, small enough that text stays legible on a phone
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # vl-convert brings the first: no machine measures otherwise
 PALETTE = "".join(
@@ -264,16 +278,10 @@ def draw(chart: alt.TopLevelMixin, title: str = "") -> str:
     }
     spec = json.loads(chart.properties(width=WIDTH).to_json())
     if title:
-        spec["title"] = {"text": wrap(label(title), 62)}
+        spec["title"] = {"text": textwrap.wrap(label(title), 62)}
     spec.update(background="var(--paper)", autosize={"type": "fit", "contains": "padding"})
     spec["config"] = {**config, "font": FONT}
     return vl_convert.vegalite_to_svg(spec, vl_version="6.1")
-
-
-def wrap(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width) or [""]
 
 
 def picture(svg: str) -> str:
@@ -377,16 +385,192 @@ def by_hour(rows: list[dict]) -> list[dict]:
 
 def section_html(section: Section, query: Query, rows: list[dict], head: dict, svg: str) -> str:
     title = section.finding(rows, head) if rows else section.empty
-    notes = [query.question, query.note]
-    if section.query.startswith("top_") and "matched" in (section.empty + query.note + "matched"):
-        notes.append("")
-    figure = ""
-    if rows:
-        shown = by_hour(rows) if section.query == "plays_by_weekday_and_hour" else rows
-        image = svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
-        figure = f'<div class="pair"><figure>{image}</figure>{table(shown, query.question)}</div>'
+    words = [query.question, query.note]
+    if section.query.startswith("top_") and section.query != "top_locations":
+        unmatched = head["plays"] - head["matched"]
+        words.append(f"{match_rate(head)}; the other {unmatched:,} are in no ranking.")
+    shown = by_hour(rows) if section.query == "plays_by_weekday_and_hour" else rows
+    figure = f'<div class="pair"><figure>{svg}</figure>{table(shown, query.question)}</div>' if rows else ""
     return (
-        f'<section id="{section.query}"><h2>{html.escape(title)}</h2>'
-        f"<p>{html.escape(' '.join(filter(None, notes)))}</p>{figure}"
+        f'<section id="{section.query}"><h2>{html.escape(title)}</h2><p>{html.escape(" ".join(words))}</p>{figure}'
         f"<details><summary>SQL</summary><pre>{html.escape(query.sql.strip())}</pre></details></section>"
     )
+
+
+def match_rate(head: dict) -> str:
+    rate = share(head["matched"], head["plays"])
+    return f"{head['matched']:,} of {plural(head['plays'], 'play')} ({rate}) match a song of the catalogue"
+
+
+def headline_html(query: Query, head: dict) -> str:
+    days = (head["last_day"] - head["first_day"]).days + 1 if head["plays"] else 0
+    period = f"{head['first_day']} to {head['last_day']}" if days > 1 else str(head["first_day"] or "")
+    tiles = {
+        "plays": (number(head["plays"]), ""),
+        "listeners": (number(head["listeners"]), f"of {plural(head['users'], 'user')}"),
+        "sessions": (number(head["sessions"]), "each of one listener"),
+        "period": (plural(days, "day"), period),
+        "matched": (share(head["matched"], head["plays"]), f"{head['matched']:,} of {plural(head['plays'], 'play')}"),
+        "catalogue": (plural(head["songs"], "song"), f"by {plural(head['artists'], 'artist')}"),
+    }
+    body = "".join(
+        f"<div><dt>{name}</dt><dd>{figure}<small>{html.escape(words)}</small></dd></div>"
+        for name, (figure, words) in tiles.items()
+    )
+    return (
+        f'<section id="headline"><dl>{body}</dl>'
+        f"<details><summary>SQL</summary><pre>{html.escape(query.sql.strip())}</pre></details></section>"
+    )
+
+
+def read_account(lake: Lake) -> dict:
+    """The run's own summary; where it was cut off before that, what its commit holds."""
+    try:
+        return json.loads(bytes(obstore.get(lake.store, f"_etl/runs/{lake.commit['run']}.json").bytes()))
+    except FileNotFoundError:
+        return lake.commit
+
+
+def rejected_lines(lake: Lake) -> Iterator[dict]:
+    """File, reason and text of the first rejected lines."""
+    for chunk in obstore.list(lake.store, f"_etl/quarantine/{lake.commit['run']}"):
+        for item in chunk:
+            if item["path"].endswith(".json") and item["size"] and "/." not in item["path"]:
+                end = min(item["size"], REJECTED_BYTES)
+                *whole, _ = bytes(obstore.get_range(lake.store, item["path"], start=0, end=end)).split(b"\n")
+                for line in map(json.loads, whole):
+                    text = line.get("raw") or line.get("raw_base64") or ""
+                    yield {"file": line["file"], "reason": line["reason"], "line": text[:300] + "…" * (len(text) > 300)}
+
+
+def account_html(lake: Lake) -> str:
+    """What became of each line that the run read."""
+    account = read_account(lake)
+    rows = [
+        {"read": unit, "class": name.replace("_", " "), "what": CLASSES[name], "count": account[side][name]}
+        for side, unit in (("events", "log lines"), ("songs", "song records"))
+        for name in CLASSES
+        if name in account.get(side, {})
+    ]
+    if not rows:
+        return '<section id="account"><h2>The run left no account</h2></section>'
+    events, songs = account["events"], account["songs"]
+    rejected = sum(side[name] for side in (events, songs) for name in ("malformed", "invalid")) + events["key_conflict"]
+    title = f"{events['songplays']:,} of {events['lines']:,} log lines are plays; {plural(rejected, 'line')} rejected"
+    lines = list(itertools.islice(rejected_lines(lake), REJECTED_SHOWN)) if rejected else []
+    shown = f"<h3>{len(lines)} of the rejected lines</h3>{table(lines, 'Rejected lines')}" if lines else ""
+    run = html.escape(
+        f"Run {lake.commit['run']}, commit {lake.commit['commit']}. What became of each line that it read?"
+    )
+    return (
+        f'<section id="account"><h2>{html.escape(title)}</h2><p>{run}</p>{table(rows, "The account of the run")}{shown}'
+        "</section>"
+    )
+
+
+# ── The page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+STYLE = """
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:74rem;padding:1.5rem 1rem 4rem;background:var(--paper);color:var(--ink);
+  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif}
+h1{font-size:1.7rem;line-height:1.2;margin:0}
+h2{font-size:1.25rem;line-height:1.3;margin:0;overflow-wrap:anywhere}
+h3{font-size:1rem;margin:1.2rem 0 .4rem}
+p{margin:.3rem 0 1rem;color:var(--muted);max-width:48rem;overflow-wrap:anywhere}
+section{margin-top:2.6rem;border-top:1px solid var(--line);padding-top:1.2rem}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.8rem;margin:0}
+dl div{border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}
+dt{color:var(--muted);font-size:.85rem}
+dd{margin:0;font-size:1.35rem;font-variant-numeric:tabular-nums}
+small{display:block;font-size:.8rem;color:var(--muted)}
+.pair{display:grid;grid-template-columns:minmax(0,3fr) minmax(0,2fr);gap:1.5rem;align-items:start}
+figure{margin:0}
+figure svg{display:block;width:100%;height:auto;max-width:40rem}
+.table{overflow:auto;max-height:24rem;border:1px solid var(--line);border-radius:.5rem}
+table{border-collapse:collapse;width:100%;font-size:.85rem;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;overflow-wrap:anywhere;border-bottom:1px solid var(--line)}
+tbody tr:last-child td{border-bottom:0}
+thead th{position:sticky;top:0;background:var(--paper);color:var(--muted);font-weight:600;overflow-wrap:normal}
+.n{text-align:right;white-space:nowrap}
+details{margin-top:.6rem}
+summary{color:var(--muted);cursor:pointer;font-size:.85rem}
+pre{overflow:auto;font:.8rem/1.4 ui-monospace,monospace;border:1px solid var(--line);border-radius:.5rem;padding:.8rem}
+:focus-visible{outline:2px solid var(--top);outline-offset:2px}
+@media (max-width:48rem){.pair{grid-template-columns:minmax(0,1fr)}}
+"""
+
+
+class Report(NamedTuple):
+    page: str
+    charts: dict[str, str]  # query -> SVG, of those that have rows
+    head: dict
+
+
+def make_report(lake: Lake, timezone: str = "UTC") -> Report:
+    """The page and its charts, with times in a zone that check_timezone knows."""
+    queries = read_queries(timezone)
+    head = run_query(lake, queries["headline"])[0]
+    body, charts = [headline_html(queries["headline"], head)], {}
+    for section in SECTIONS:
+        query = queries[section.query]
+        rows = run_query(lake, query)
+        if not any(row.get("plays", True) for row in rows):  # seven weekdays without a play are no answer
+            rows = []
+        svg = ""
+        if rows:
+            chart, title = section.chart(rows, head), section.finding(rows, head)
+            charts[section.query] = draw(chart, title)
+            svg = draw(chart).replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
+        body.append(section_html(section, query, rows, head, svg))
+    body.append(account_html(lake))
+    source = f"Tables of {lake.uri}, commit {lake.commit['commit']}. Times are in {timezone}."
+    page = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>What Sparkify's listeners play</title>
+<style>{PALETTE}{STYLE}</style>
+</head>
+<body>
+<h1>What Sparkify’s listeners play</h1>
+<p>{html.escape(source)}</p>
+{"".join(body)}
+</body>
+</html>
+"""
+    return Report(page, charts, head)
+
+
+def write_charts(charts: dict[str, str], folder: Path) -> None:
+    for name, svg in charts.items():
+        (folder / f"{name}.svg").write_text(picture(svg), encoding="utf-8")
+        (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(light(svg), scale=2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--timezone", default="UTC", help="of weekdays, hours and days, such as America/Los_Angeles")
+    parser.add_argument(
+        "--to", metavar="FOLDER", default="report", type=Path, help="for the page and charts (%(default)s)"
+    )
+    given = parser.parse_args()
+    lake = from_arguments(given)
+    report = make_report(lake, check_timezone(lake, given.timezone))
+    try:
+        given.to.mkdir(parents=True, exist_ok=True)
+        (given.to / "report.html").write_text(report.page, encoding="utf-8")
+        write_charts(report.charts, given.to)
+    except OSError as error:
+        raise Stop(SETTINGS, f"--to {given.to}: {error.strerror}; name a folder that this user may write") from None
+    print(f"{plural(report.head['plays'], 'play')}, {match_rate(report.head)}")
+    print(f"{given.to / 'report.html'}, and {plural(len(report.charts), 'chart')} beside it as SVG and PNG")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main("report.py", main))
