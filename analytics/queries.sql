@@ -46,7 +46,7 @@ ORDER BY (names.weekday + 5) % 7;
 
 -- name: plays_by_hour
 -- Which hours of the day are busiest?
--- Share: percent of all plays.
+-- Percent: of all plays.
 WITH plays AS (
     SELECT CAST(start_time AS TIMESTAMP WITH TIME ZONE) AT TIME ZONE 'UTC' AS local_time FROM songplays
 )
@@ -195,14 +195,15 @@ ORDER BY plays DESC, system, browser;
 
 -- name: songs_by_decade
 -- How old is the catalogue?
--- By the year of the song; an empty decade holds the songs of unknown year.
-SELECT
-    CASE WHEN year > 0 THEN year - year % 10 END AS decade,
-    count(*) AS songs,
-    sum(duration) / 3600 AS hours
-FROM songs
-GROUP BY 1
-ORDER BY 1;
+-- By the year of the song; hours: of music.
+WITH dated AS (
+    SELECT duration, CASE WHEN year > 0 THEN CAST(year - year % 10 AS VARCHAR) || 's' ELSE 'unknown' END AS decade
+    FROM songs
+)
+SELECT decade, count(*) AS songs, sum(duration) / 3600 AS hours
+FROM dated
+GROUP BY decade
+ORDER BY decade;
 
 -- name: artists_by_coordinates
 -- Where do the catalogue's artists come from?

@@ -108,15 +108,20 @@ def weekday_finding(rows: list[dict], head: dict) -> str:
     return f"{best['day']} is the busiest day: {best['plays_a_day']:,.1f} plays, {times}"
 
 
+def hours(row: dict, head: dict) -> str:
+    return f"{row['hour']}:00 to {row['hour'] + 1}:00 {head['timezone']}"
+
+
 def hour_finding(rows: list[dict], head: dict) -> str:
     best = max(rows, key=lambda row: row["plays"])
-    return f"{best['hour']}:00 to {best['hour'] + 1}:00 is the busiest hour, with {share(best['plays'], head['plays'])} of the plays"
+    part = share(best["plays"], head["plays"])
+    return f"{hours(best, head)} is the busiest hour, with {part} of the plays"
 
 
 def week_finding(rows: list[dict], head: dict) -> str:
     best = max(rows, key=lambda row: row["plays_a_day"])
     plays = f"{best['plays_a_day']:,.1f} plays in that hour"
-    return f"The week's peak is {best['day']} from {best['hour']}:00 to {best['hour'] + 1}:00, with {plays}"
+    return f"The week's peak is {best['day']}, {hours(best, head)}, with {plays}"
 
 
 def ranking_finding(rows: list[dict], head: dict) -> str:
@@ -156,12 +161,13 @@ def client_finding(rows: list[dict], head: dict) -> str:
 
 
 def decade_finding(rows: list[dict], head: dict) -> str:
-    known = [row for row in rows if row["decade"]]
+    known = [row for row in rows if row["decade"] != "unknown"]
     if not known:
         return "No song's year is known"
     best, total = max(known, key=lambda row: row["songs"]), sum(row["songs"] for row in known)
     unknown = share(head["songs"] - total, head["songs"])
-    return f"Of {plural(total, 'song')} with a year, {best['songs']:,} are from the {best['decade']}s; {unknown} of all have none"
+    dated = f"Of {plural(total, 'song')} with a year, {best['songs']:,} are from the {best['decade']}"
+    return f"{dated}; {unknown} of all have none"
 
 
 def map_finding(rows: list[dict], head: dict) -> str:
@@ -187,7 +193,7 @@ DARK = {
     "mark": "#56b4e9",
     "top": "#e69f00",
 }
-WIDTH = 440  # pixels, small enough that text stays legible on a phone
+WIDTH = 420  # pixels, small enough that text stays legible on a phone
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # vl-convert brings the first: no machine measures otherwise
 PALETTE = "".join(
     f"{media}:root{{{';'.join(f'--{name}:{value}' for name, value in colours.items())};color-scheme:{scheme}}}{end}"
@@ -203,26 +209,33 @@ def data(values: list[dict]) -> alt.Data:
 
 
 def bars(rows: list[dict], name: Callable[[dict], str], value: str, unit: str) -> alt.LayerChart:
-    """A bar a row, in their order, each with its number; the longest in a colour of its own."""
+    """A bar a row, in their order, each with its number; the longest, or the `top` ones, in a colour of their own."""
     most, seen, values = max(row[value] for row in rows), {}, []
     for row in rows:
         text = label(name(row))
         seen[text] = seen.get(text, 0) + 1  # two artists may share a name: an invisible mark keeps their bars apart
         text += "\u200b" * (seen[text] - 1)
         shown = number(row[value]) + (" %" if unit.startswith("percent") else "")
-        values.append({"name": text, "value": row[value], "shown": shown, "is_top": row[value] == most})
+        values.append({"name": text, "value": row[value], "shown": shown, "is_top": row.get("top", row[value] == most)})
     chart = alt.Chart(data(values)).encode(
-        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=190, ticks=False, domain=False)),
+        y=alt.Y(
+            "name:N", sort=None, title=None, axis=alt.Axis(labelLimit=180, labelPadding=6, ticks=False, domain=False)
+        ),
         x=alt.X("value:Q", title=unit, axis=alt.Axis(tickCount=4), scale=alt.Scale(domain=[0, most * 1.18])),
     )
     colour = alt.condition("datum.is_top", alt.value("var(--top)"), alt.value("var(--mark)"))
     text = chart.mark_text(align="left", dx=4, color="var(--ink)").encode(text="shown:N")
-    return (chart.mark_bar().encode(color=colour) + text).properties(height=26 * len(rows) + 50)
+    return (chart.mark_bar().encode(color=colour) + text).properties(height=27 * len(rows) + 50)
 
 
-def hour_axis() -> alt.X:
+def hour_axis(head: dict) -> alt.X:
     every_third = alt.Axis(labelAngle=0, labelExpr="datum.value % 3 ? '' : datum.label")
-    return alt.X("hour:O", title="hour of the day", scale=alt.Scale(domain=list(range(24))), axis=every_third)
+    return alt.X(
+        "hour:O",
+        title=f"hour of the day, {head['timezone']}",
+        scale=alt.Scale(domain=list(range(24))),
+        axis=every_third,
+    )
 
 
 def hour_chart(rows: list[dict], head: dict) -> alt.Chart:
@@ -230,7 +243,7 @@ def hour_chart(rows: list[dict], head: dict) -> alt.Chart:
     values = [{"hour": row["hour"], "plays": row["plays"], "is_top": row["plays"] == most} for row in rows]
     colour = alt.condition("datum.is_top", alt.value("var(--top)"), alt.value("var(--mark)"))
     plays = alt.Y("plays:Q", title="plays", axis=alt.Axis(tickCount=4))
-    return alt.Chart(data(values)).mark_bar().encode(x=hour_axis(), y=plays, color=colour).properties(height=220)
+    return alt.Chart(data(values)).mark_bar().encode(x=hour_axis(head), y=plays, color=colour).properties(height=220)
 
 
 def week_chart(rows: list[dict], head: dict) -> alt.Chart:
@@ -238,25 +251,38 @@ def week_chart(rows: list[dict], head: dict) -> alt.Chart:
     legend = alt.Legend(title="plays in the hour", orient="bottom", symbolFillColor="var(--mark)", symbolType="square")
     cells = alt.Chart(data(values)).mark_rect(color="var(--mark)")
     return cells.encode(
-        x=hour_axis(),
+        x=hour_axis(head),
         y=alt.Y("day:O", title=None, scale=alt.Scale(domain=[day[:3] for day in DAYS])),
         opacity=alt.Opacity("plays:Q", scale=alt.Scale(domainMin=0, range=[0.06, 1]), legend=legend),
     ).properties(height=260)
 
 
 def level_chart(rows: list[dict], head: dict) -> alt.LayerChart:
+    keenest = max(rows, key=lambda row: row["plays_a_listener"])
     shares = [
-        {"name": f"{measure}, {label(row['level'])}", "percent": 100 * row[measure] / head[measure]}
+        {
+            "name": f"{measure}, {label(row['level'])}",
+            "percent": 100 * row[measure] / head[measure],
+            "top": row is keenest,
+        }
         for measure in ("plays", "listeners")
         for row in rows
     ]
     return bars(shares, lambda row: row["name"], "percent", "percent of all plays or listeners")
 
 
+def decade_chart(rows: list[dict], head: dict) -> alt.LayerChart:
+    most = max((row["songs"] for row in rows if row["decade"] != "unknown"), default=0)
+    marked = [{**row, "top": row["songs"] == most and row["decade"] != "unknown"} for row in rows]
+    return bars(marked, lambda row: row["decade"], "songs", "songs")
+
+
 def map_chart(rows: list[dict], head: dict) -> alt.LayerChart:
     land = json.loads((HERE / "land.json").read_text(encoding="utf-8"))  # Natural Earth's, 1:110 million
     shapes = alt.Data(values=land, format=alt.TopoDataFormat(type="topojson", feature="land"))
-    size = alt.Size("artists:Q", scale=alt.Scale(rangeMax=260), legend=alt.Legend(orient="bottom", tickCount=4))
+    most = max(row["artists"] for row in rows)
+    legend = alt.Legend(orient="bottom", values=sorted({1, (1 + most) // 2, most}))
+    size = alt.Size("artists:Q", scale=alt.Scale(domain=[0, most], range=[0, 260]), legend=legend)
     spots = alt.Chart(data(rows)).mark_circle(color="var(--top)", opacity=0.75)
     layers = alt.Chart(shapes).mark_geoshape(fill="var(--line)", stroke=None) + spots.encode(
         longitude="longitude:Q", latitude="latitude:Q", size=size
@@ -266,19 +292,19 @@ def map_chart(rows: list[dict], head: dict) -> alt.LayerChart:
 
 def draw(chart: alt.TopLevelMixin, title: str = "") -> str:
     """The chart in SVG with colours by name (`var(--ink)`), for a page that defines them."""
-    colours = {"labelColor": "var(--ink)", "titleColor": "var(--muted)", "labelFontSize": 12, "titleFontSize": 12}
+    colours = {"labelColor": "var(--ink)", "titleColor": "var(--muted)", "labelFontSize": 13, "titleFontSize": 13}
     lines = {"gridColor": "var(--line)", "domainColor": "var(--line)", "tickColor": "var(--line)"}
-    heading = {"anchor": "start", "color": "var(--ink)", "fontSize": 14, "offset": 12}
+    heading = {"anchor": "start", "color": "var(--ink)", "fontSize": 15, "offset": 12}
     config = {
         "axis": {**colours, **lines, "titleFontWeight": "normal"},
         "legend": {**colours, "titleFontWeight": "normal"},
-        "text": {"fontSize": 12},
+        "text": {"fontSize": 13},
         "title": heading,
         "view": {"stroke": None},
     }
     spec = json.loads(chart.properties(width=WIDTH).to_json())
     if title:
-        spec["title"] = {"text": textwrap.wrap(label(title), 62)}
+        spec["title"] = {"text": textwrap.wrap(label(title), 54)}
     spec.update(background="var(--paper)", autosize={"type": "fit", "contains": "padding"})
     spec["config"] = {**config, "font": FONT}
     return vl_convert.vegalite_to_svg(spec, vl_version="6.1")
@@ -347,28 +373,23 @@ SECTIONS = (
         lambda rows, head: bars(rows, lambda row: f"{row['browser']}, {row['system']}", "plays", "plays"),
         "No plays, so no clients",
     ),
-    Section(
-        "songs_by_decade",
-        decade_finding,
-        lambda rows, head: bars(
-            rows, lambda row: f"{row['decade']}s" if row["decade"] else "year unknown", "songs", "songs"
-        ),
-        "No songs in the catalogue",
-    ),
+    Section("songs_by_decade", decade_finding, decade_chart, "No songs in the catalogue"),
     Section("artists_by_coordinates", map_finding, map_chart, "No artist's coordinates are known"),
 )
 
 
+def align(value) -> str:
+    return ' class="n"' if isinstance(value, (int, float)) else ' dir="auto"'
+
+
 def cell(value) -> str:
-    kind = ' class="n"' if isinstance(value, (int, float)) else ' dir="auto"'
-    return f"<td{kind}>{html.escape(number(value))}</td>"
+    return f"<td{align(value)}>{html.escape(number(value))}</td>"
 
 
 def table(rows: list[dict], caption: str) -> str:
     """The rows as they are, in a box that scrolls where they are many."""
     heads = "".join(
-        f'<th scope="col"{" class=n" if isinstance(value, (int, float)) else ""}>{html.escape(name.replace("_", " "))}</th>'
-        for name, value in rows[0].items()
+        f'<th scope="col"{align(value)}>{html.escape(name.replace("_", " "))}</th>' for name, value in rows[0].items()
     )
     body = "".join(f"<tr>{''.join(map(cell, row.values()))}</tr>" for row in rows)
     return (
@@ -408,7 +429,7 @@ def headline_html(query: Query, head: dict) -> str:
     tiles = {
         "plays": (number(head["plays"]), ""),
         "listeners": (number(head["listeners"]), f"of {plural(head['users'], 'user')}"),
-        "sessions": (number(head["sessions"]), "each of one listener"),
+        "sessions": (number(head["sessions"]), f"{head['plays'] / max(head['sessions'], 1):,.1f} plays each"),
         "period": (plural(days, "day"), period),
         "matched": (share(head["matched"], head["plays"]), f"{head['matched']:,} of {plural(head['plays'], 'play')}"),
         "catalogue": (plural(head["songs"], "song"), f"by {plural(head['artists'], 'artist')}"),
@@ -483,21 +504,24 @@ dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.8
 dl div{border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}
 dt{color:var(--muted);font-size:.85rem}
 dd{margin:0;font-size:1.35rem;font-variant-numeric:tabular-nums}
-small{display:block;font-size:.8rem;color:var(--muted)}
+small{display:block;font-size:.75rem;color:var(--muted)}
 .pair{display:grid;grid-template-columns:minmax(0,3fr) minmax(0,2fr);gap:1.5rem;align-items:start}
 figure{margin:0}
 figure svg{display:block;width:100%;height:auto;max-width:40rem}
-.table{overflow:auto;max-height:24rem;border:1px solid var(--line);border-radius:.5rem}
+.table{overflow:auto;max-height:23.4rem;border:1px solid var(--line);border-radius:.5rem}
 table{border-collapse:collapse;width:100%;font-size:.85rem;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;overflow-wrap:anywhere;border-bottom:1px solid var(--line)}
+th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+td{overflow-wrap:anywhere}
+#account td:first-child{min-width:7rem}
 tbody tr:last-child td{border-bottom:0}
-thead th{position:sticky;top:0;background:var(--paper);color:var(--muted);font-weight:600;overflow-wrap:normal}
+thead th{position:sticky;top:0;background:var(--paper);color:var(--muted);font-weight:600}
 .n{text-align:right;white-space:nowrap}
 details{margin-top:.6rem}
 summary{color:var(--muted);cursor:pointer;font-size:.85rem}
 pre{overflow:auto;font:.8rem/1.4 ui-monospace,monospace;border:1px solid var(--line);border-radius:.5rem;padding:.8rem}
 :focus-visible{outline:2px solid var(--top);outline-offset:2px}
 @media (max-width:48rem){.pair{grid-template-columns:minmax(0,1fr)}}
+@media print{.table{max-height:none}}
 """
 
 
@@ -510,7 +534,7 @@ class Report(NamedTuple):
 def make_report(lake: Lake, timezone: str = "UTC") -> Report:
     """The page and its charts, with times in a zone that check_timezone knows."""
     queries = read_queries(timezone)
-    head = run_query(lake, queries["headline"])[0]
+    head = {**run_query(lake, queries["headline"])[0], "timezone": timezone}
     body, charts = [headline_html(queries["headline"], head)], {}
     for section in SECTIONS:
         query = queries[section.query]
