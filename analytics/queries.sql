@@ -124,7 +124,10 @@ SELECT
     level,
     count(*) AS plays,
     count(DISTINCT user_id) AS listeners,
-    CAST(count(*) AS DOUBLE PRECISION) / count(DISTINCT user_id) AS plays_a_listener
+    CAST(count(*) AS DOUBLE PRECISION) / count(DISTINCT user_id) AS plays_a_listener,
+    CAST(count(*) AS DOUBLE PRECISION) * 100 / sum(count(*)) OVER () AS percent_of_plays,
+    CAST(count(DISTINCT user_id) AS DOUBLE PRECISION) * 100
+        / (SELECT count(DISTINCT user_id) FROM songplays) AS percent_of_listeners
 FROM songplays
 GROUP BY level
 ORDER BY plays DESC, level;

@@ -86,7 +86,7 @@ def share(part: float, whole: float) -> str:
     percent = 100 * part / whole if whole else 0
     shown = f"{percent:.1f}"
     if (shown == "0.0" and part) or (shown == "100.0" and part != whole):
-        shown = f"{percent:.2g}" if percent < 50 else f"{percent:.4f}".rstrip("0")
+        shown = f"{percent:.2g}" if percent < 50 else f"{percent:.4f}"
     return f"{shown} %"
 
 
@@ -217,11 +217,11 @@ def bars(rows: list[dict], name: Callable[[dict], str], value: str, unit: str) -
         text += "\u200b" * (seen[text] - 1)
         shown = number(row[value]) + (" %" if unit.startswith("percent") else "")
         values.append({"name": text, "value": row[value], "shown": shown, "is_top": row.get("top", row[value] == most)})
+    names = alt.Axis(labelLimit=180, labelPadding=6, ticks=False, domain=False)
+    numbers = alt.Axis(tickCount=4, tickMinStep=1 if isinstance(most, int) else 0)
     chart = alt.Chart(data(values)).encode(
-        y=alt.Y(
-            "name:N", sort=None, title=None, axis=alt.Axis(labelLimit=180, labelPadding=6, ticks=False, domain=False)
-        ),
-        x=alt.X("value:Q", title=unit, axis=alt.Axis(tickCount=4), scale=alt.Scale(domain=[0, most * 1.18])),
+        y=alt.Y("name:N", sort=None, title=None, axis=names),
+        x=alt.X("value:Q", title=unit, axis=numbers, scale=alt.Scale(domain=[0, most * 1.18])),
     )
     colour = alt.condition("datum.is_top", alt.value("var(--top)"), alt.value("var(--mark)"))
     text = chart.mark_text(align="left", dx=4, color="var(--ink)").encode(text="shown:N")
@@ -242,7 +242,7 @@ def hour_chart(rows: list[dict], head: dict) -> alt.Chart:
     most = max(row["plays"] for row in rows)
     values = [{"hour": row["hour"], "plays": row["plays"], "is_top": row["plays"] == most} for row in rows]
     colour = alt.condition("datum.is_top", alt.value("var(--top)"), alt.value("var(--mark)"))
-    plays = alt.Y("plays:Q", title="plays", axis=alt.Axis(tickCount=4))
+    plays = alt.Y("plays:Q", title="plays", axis=alt.Axis(tickCount=4, tickMinStep=1))
     return alt.Chart(data(values)).mark_bar().encode(x=hour_axis(head), y=plays, color=colour).properties(height=220)
 
 
@@ -260,11 +260,7 @@ def week_chart(rows: list[dict], head: dict) -> alt.Chart:
 def level_chart(rows: list[dict], head: dict) -> alt.LayerChart:
     keenest = max(rows, key=lambda row: row["plays_a_listener"])
     shares = [
-        {
-            "name": f"{measure}, {label(row['level'])}",
-            "percent": 100 * row[measure] / head[measure],
-            "top": row is keenest,
-        }
+        {"name": f"{measure}, {label(row['level'])}", "percent": row[f"percent_of_{measure}"], "top": row is keenest}
         for measure in ("plays", "listeners")
         for row in rows
     ]
@@ -278,8 +274,7 @@ def decade_chart(rows: list[dict], head: dict) -> alt.LayerChart:
 
 
 def map_chart(rows: list[dict], head: dict) -> alt.LayerChart:
-    land = json.loads((HERE / "land.json").read_text(encoding="utf-8"))  # Natural Earth's, 1:110 million
-    shapes = alt.Data(values=land, format=alt.TopoDataFormat(type="topojson", feature="land"))
+    shapes = alt.NamedData(name="land", format=alt.TopoDataFormat(type="topojson", feature="land"))
     most = max(row["artists"] for row in rows)
     legend = alt.Legend(orient="bottom", values=sorted({1, (1 + most) // 2, most}))
     size = alt.Size("artists:Q", scale=alt.Scale(domain=[0, most], range=[0, 260]), legend=legend)
@@ -302,11 +297,12 @@ def draw(chart: alt.TopLevelMixin, title: str = "") -> str:
         "title": heading,
         "view": {"stroke": None},
     }
-    spec = json.loads(chart.properties(width=WIDTH).to_json())
+    spec = chart.properties(width=WIDTH).to_dict()
     if title:
         spec["title"] = {"text": textwrap.wrap(label(title), 54)}
     spec.update(background="var(--paper)", autosize={"type": "fit", "contains": "padding"})
     spec["config"] = {**config, "font": FONT}
+    spec["datasets"] = {"land": json.loads((HERE / "land.json").read_text(encoding="utf-8"))}  # Natural Earth's
     return vl_convert.vegalite_to_svg(spec, vl_version="6.1")
 
 
@@ -426,6 +422,7 @@ def match_rate(head: dict) -> str:
 def headline_html(query: Query, head: dict) -> str:
     days = (head["last_day"] - head["first_day"]).days + 1 if head["plays"] else 0
     period = f"{head['first_day']} to {head['last_day']}" if days > 1 else str(head["first_day"] or "")
+    period = period.replace("-", "\u2011")  # hyphens at which no line breaks
     tiles = {
         "plays": (number(head["plays"]), ""),
         "listeners": (number(head["listeners"]), f"of {plural(head['users'], 'user')}"),
@@ -515,7 +512,8 @@ td{overflow-wrap:anywhere}
 #account td:first-child{min-width:7rem}
 tbody tr:last-child td{border-bottom:0}
 thead th{position:sticky;top:0;background:var(--paper);color:var(--muted);font-weight:600}
-.n{text-align:right;white-space:nowrap}
+.n{text-align:right}
+td.n{white-space:nowrap}
 details{margin-top:.6rem}
 summary{color:var(--muted);cursor:pointer;font-size:.85rem}
 pre{overflow:auto;font:.8rem/1.4 ui-monospace,monospace;border:1px solid var(--line);border-radius:.5rem;padding:.8rem}
@@ -527,7 +525,7 @@ pre{overflow:auto;font:.8rem/1.4 ui-monospace,monospace;border:1px solid var(--l
 
 class Report(NamedTuple):
     page: str
-    charts: dict[str, str]  # query -> SVG, of those that have rows
+    charts: dict[str, tuple[alt.TopLevelMixin, str]]  # query -> chart and title, of those that have rows
     head: dict
 
 
@@ -544,7 +542,7 @@ def make_report(lake: Lake, timezone: str = "UTC") -> Report:
         svg = ""
         if rows:
             chart, title = section.chart(rows, head), section.finding(rows, head)
-            charts[section.query] = draw(chart, title)
+            charts[section.query] = (chart, title)
             svg = draw(chart).replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
         body.append(section_html(section, query, rows, head, svg))
     body.append(account_html(lake))
@@ -570,8 +568,9 @@ def make_report(lake: Lake, timezone: str = "UTC") -> Report:
     return Report(page, charts, head)
 
 
-def write_charts(charts: dict[str, str], folder: Path) -> None:
-    for name, svg in charts.items():
+def write_charts(report: Report, folder: Path) -> None:
+    for name, (chart, title) in report.charts.items():
+        svg = draw(chart, title)
         (folder / f"{name}.svg").write_text(picture(svg), encoding="utf-8")
         (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(light(svg), scale=2))
 
@@ -589,7 +588,7 @@ def main() -> None:
     try:
         given.to.mkdir(parents=True, exist_ok=True)
         (given.to / "report.html").write_text(report.page, encoding="utf-8")
-        write_charts(report.charts, given.to)
+        write_charts(report, given.to)
     except OSError as error:
         raise Stop(SETTINGS, f"--to {given.to}: {error.strerror}; name a folder that this user may write") from None
     print(f"{plural(report.head['plays'], 'play')}, {match_rate(report.head)}")
