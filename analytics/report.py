@@ -451,14 +451,13 @@ def read_account(lake: Lake) -> dict:
 
 def rejected_lines(lake: Lake) -> Iterator[dict]:
     """File, reason and text of the first rejected lines."""
-    for chunk in obstore.list(lake.store, f"_etl/quarantine/{lake.commit['run']}"):
-        for item in chunk:
-            if item["path"].endswith(".json") and item["size"] and "/." not in item["path"]:
-                end = min(item["size"], REJECTED_BYTES)
-                *whole, _ = bytes(obstore.get_range(lake.store, item["path"], start=0, end=end)).split(b"\n")
-                for line in map(json.loads, whole):
-                    text = line.get("raw") or line.get("raw_base64") or ""
-                    yield {"file": line["file"], "reason": line["reason"], "line": text[:300] + "…" * (len(text) > 300)}
+    chunks = obstore.list(lake.store, f"_etl/quarantine/{lake.commit['run']}")
+    for path, size in sorted((item["path"], item["size"]) for chunk in chunks for item in chunk):
+        if path.endswith(".json") and size:
+            head = bytes(obstore.get_range(lake.store, path, start=0, end=min(size, REJECTED_BYTES)))
+            for line in map(json.loads, head.split(b"\n")[:-1]):
+                text = line.get("raw") or line.get("raw_base64") or ""
+                yield {"file": line["file"], "reason": line["reason"], "line": text[:300] + "…" * (len(text) > 300)}
 
 
 def account_html(lake: Lake) -> str:

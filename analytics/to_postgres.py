@@ -11,10 +11,10 @@ PGUSER, PGDATABASE … and the password from PGPASSWORD or ~/.pgpass, as in ever
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import adbc_driver_postgresql.dbapi as postgres
 import pyarrow
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--database", default="postgresql://", metavar="URI", help="without a password")
     parser.add_argument("--schema", default="sparkify", help="made where it is not there (default: %(default)s)")
     given = parser.parse_args()
-    if urlsplit(given.database).password or "password=" in given.database:
+    if re.search("//.*:.*@|password=", given.database):
         raise Stop(
             SETTINGS, "--database: a password on the command line can be read by others; use PGPASSWORD or ~/.pgpass"
         )

@@ -8,67 +8,17 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
-from datetime import datetime, timezone
 from html.parser import HTMLParser
 from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
 from conftest import KEY, ROOT, SECRET, all_tables
+from lakes import HOSTILE, lake, one_play_lake, play_row, report, write_lake
 
 import etl
 
-sys.path.insert(0, str(ROOT / "analytics"))
-import lake
-import report
-
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-HOSTILE = """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>${7*7}&amp;\x0b"""
-
-
-def write_lake(folder, **tables):
-    """An OUTPUT with these rows, as etl.py lays it out; a table without rows has no file."""
-    listed = {}
-    with duckdb.connect() as db:
-        db.execute("SET TimeZone = 'UTC'")
-        for name, columns in lake.TABLES.items():
-            rows, parts = tables.get(name, []), etl.PARTITIONS.get(name, ["year"] if name == "songs" else [])
-            db.execute(f'CREATE TABLE "{name}" ({columns.replace("TIMESTAMP", "TIMESTAMPTZ")})')
-            (folder / name).mkdir(parents=True)
-            if rows:
-                db.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(rows[0]))})', rows)
-                target = folder / name if parts else folder / name / "data.parquet"
-                by = f", PARTITION_BY ({', '.join(parts)})" if parts else ""
-                db.execute(f"COPY \"{name}\" TO '{target}' (FORMAT parquet{by})")
-            files = sorted((folder / name).rglob("*.parquet"))
-            listed[name] = {
-                "files": {str(file.relative_to(folder / name)): {"bytes": file.stat().st_size} for file in files}
-            }
-    commit = {"commit": 1, "run": "20181101T000000Z-00000000", "tables": listed}
-    for kind, text in (("commits/000000001.json", json.dumps(commit)), ("done/000000001", "")):
-        path = folder / "_etl" / kind
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-    return folder
-
-
-def play(
-    number, time="2018-11-03 23:30:00", user=8, level="free", song=None, artist=None, location="Oakland", agent="Safari"
-):
-    start = datetime.fromisoformat(time).replace(tzinfo=timezone.utc)
-    return (f"{number:032x}", start, user, level, song, artist, 1, location, agent, start.year, start.month)
-
-
-def one_play_lake(folder, title="River", name="Foxes", **changes):
-    start = datetime(2018, 11, 3, 23, 30, tzinfo=timezone.utc)
-    return write_lake(
-        folder,
-        songplays=[play(1, song="SO1", artist="AR1", **changes)],
-        users=[(8, "Ada", "Koch", "F", "free")],
-        songs=[("SO1", title, "AR1", 200.5, 1999)],
-        artists=[("AR1", name, "Oakland", 37.8, -122.27)],
-        time=[(start, 23, 3, 44, 7, 2018, 11)],
-    )
 
 
 def answers(output, zone="UTC"):
@@ -208,7 +158,7 @@ def test_weekdays_and_hours_in_utc_are_the_time_table_s(sample_tables):
 
 def test_daylight_saving_time_ends_within_the_data(tmp_path):
     times = ("2018-11-04 05:30:00", "2018-11-04 06:30:00", "2018-11-04 07:30:00")  # 1:30 twice, then 2:30 in New York
-    output = write_lake(tmp_path, songplays=[play(number, time) for number, time in enumerate(times)])
+    output = write_lake(tmp_path, songplays=[play_row(number, time) for number, time in enumerate(times)])
     found = answers(output, "America/New_York")["plays_by_hour"]
     assert [(row["hour"], row["plays"]) for row in found] == [(1, 2), (2, 1)]
 
@@ -258,7 +208,7 @@ def test_one_matched_play_is_no_ranking(tmp_path):
 
 
 def test_plays_that_match_nothing_are_said_to(tmp_path):
-    output = write_lake(tmp_path, songplays=[play(1), play(2, level="paid", location=None, agent=None)])
+    output = write_lake(tmp_path, songplays=[play_row(1), play_row(2, level="paid", location=None, agent=None)])
     page = Page(make(output).page)
     assert page.titles["top_songs"] == "No play matches a song of the catalogue, so songs cannot be ranked"
     assert page.titles["plays_by_weekday"] == "All plays are on a Saturday"
