@@ -11,7 +11,7 @@ import etl
 
 sys.path.insert(0, str(ROOT / "analytics"))
 import lake
-import report  # noqa: F401
+import report
 import to_postgres  # noqa: F401
 
 HOSTILE = """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>${7*7}&amp;\x0b"""
@@ -60,3 +60,21 @@ def one_play_lake(folder, title="River", name="Foxes", **changes):
         artists=[("AR1", name, "Oakland", 37.8, -122.27)],
         time=[(start, 23, 3, 44, 7, 2018, 11)],
     )
+
+
+def answers(output, zone="UTC"):
+    """What the report's queries answer, by name."""
+    opened = lake.open_lake(str(output))
+    return {name: report.run_query(opened, query) for name, query in report.read_queries(zone).items()}
+
+
+def as_text(rows):
+    """Rows of any engine in one form: numbers to nine decimals, whatever their type."""
+
+    def plain(value):
+        try:
+            return f"{float(value):.9f}"
+        except (TypeError, ValueError):
+            return None if value is None else str(value)
+
+    return [[plain(value) for value in row] for row in rows]

@@ -14,16 +14,11 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 from conftest import KEY, ROOT, SECRET, all_tables
-from lakes import HOSTILE, lake, one_play_lake, play_row, report, write_lake
+from lakes import HOSTILE, answers, lake, one_play_lake, play_row, report, write_lake
 
 import etl
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-
-def answers(output, zone="UTC"):
-    opened = lake.open_lake(str(output))
-    return {name: report.run_query(opened, query) for name, query in report.read_queries(zone).items()}
 
 
 def make(output, zone="UTC"):
