@@ -57,8 +57,8 @@ def read_queries(timezone: str = "UTC") -> dict[str, Query]:
     return {name: Query(question, note.replace("-- ", "").strip(), sql) for name, question, note, sql in found}
 
 
-def run_query(lake: Lake, query: Query) -> list[dict]:
-    answer = lake.db.execute(query.sql)
+def run_query(lake: Lake, sql: str) -> list[dict]:
+    answer = lake.db.execute(sql)
     names = [column[0] for column in answer.description]
     return [dict(zip(names, row)) for row in answer.fetchall()]
 
@@ -129,7 +129,8 @@ def ranking_finding(rows: list[dict], head: dict) -> str:
     if head["matched"] < FEW:
         return f"Too few plays match the catalogue for a ranking: {head['matched']:,} of {head['plays']:,}"
     name = f"“{best['song']}” by {best['artist'] or 'an unknown artist'}" if "song" in best else best["artist"]
-    return f"{name} leads with {best['plays']:,} of the {head['matched']:,} matched plays"
+    rate = share(head["matched"], head["plays"])
+    return f"{name} leads with {best['plays']:,} of the {head['matched']:,} matched plays, {rate} of all"
 
 
 def level_finding(rows: list[dict], head: dict) -> str:
@@ -531,11 +532,11 @@ class Report(NamedTuple):
 def make_report(lake: Lake, timezone: str = "UTC") -> Report:
     """The page and its charts, with times in a zone that check_timezone knows."""
     queries = read_queries(timezone)
-    head = {**run_query(lake, queries["headline"])[0], "timezone": timezone}
+    head = {**run_query(lake, queries["headline"].sql)[0], "timezone": timezone}
     body, charts = [headline_html(queries["headline"], head)], {}
     for section in SECTIONS:
         query = queries[section.query]
-        rows = run_query(lake, query)
+        rows = run_query(lake, query.sql)
         if not any(row.get("plays", True) for row in rows):  # seven weekdays without a play are no answer
             rows = []
         svg = ""

@@ -65,7 +65,7 @@ def one_play_lake(folder, title="River", name="Foxes", **changes):
 def answers(output, zone="UTC"):
     """What the report's queries answer, by name."""
     opened = lake.open_lake(str(output))
-    return {name: report.run_query(opened, query) for name, query in report.read_queries(zone).items()}
+    return {name: report.run_query(opened, query.sql) for name, query in report.read_queries(zone).items()}
 
 
 def as_text(rows):

@@ -147,7 +147,7 @@ def test_weekdays_and_hours_in_utc_are_the_time_table_s(sample_tables):
     opened = lake.open_lake(str(sample_tables))
     query = 'SELECT weekday, hour, count(*) FROM songplays JOIN "time" USING (start_time) GROUP BY ALL'
     of_table = {(day, hour): count for day, hour, count in opened.db.execute(query).fetchall()}
-    found = report.run_query(opened, report.read_queries()["plays_by_weekday_and_hour"])
+    found = report.run_query(opened, report.read_queries()["plays_by_weekday_and_hour"].sql)
     assert {((DAYS.index(row["day"]) + 1) % 7 + 1, row["hour"]): row["plays"] for row in found} == of_table
 
 
