@@ -130,7 +130,7 @@ def ranking_finding(rows: list[dict], head: dict) -> str:
         return f"Too few plays match the catalogue for a ranking: {head['matched']:,} of {head['plays']:,}"
     name = f"“{best['song']}” by {best['artist'] or 'an unknown artist'}" if "song" in best else best["artist"]
     rate = share(head["matched"], head["plays"])
-    return f"{name} leads with {best['plays']:,} of the {head['matched']:,} matched plays, {rate} of all"
+    return f"{name} leads with {plural(best['plays'], 'play')}; {head['matched']:,} of {head['plays']:,} ({rate}) match"
 
 
 def level_finding(rows: list[dict], head: dict) -> str:
@@ -509,7 +509,8 @@ figure svg{display:block;width:100%;height:auto;max-width:40rem}
 table{border-collapse:collapse;width:100%;font-size:.85rem;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 td{overflow-wrap:anywhere}
-#account td:first-child{min-width:7rem}
+#account td[dir]{min-width:7rem}
+#account h3+.table td:last-child{min-width:18rem}
 tbody tr:last-child td{border-bottom:0}
 thead th{position:sticky;top:0;background:var(--paper);color:var(--muted);font-weight:600}
 .n{text-align:right}

@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -310,3 +312,38 @@ def test_an_output_on_s3_gives_the_same_page(s3, sample_tables, tmp_path):
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "s3a://charts/lake: cannot be read" in done.stderr
     assert "wrong/Secret" not in done.stderr and KEY not in done.stderr
+
+
+def test_a_browser_asks_for_nothing_else_and_reports_no_error(sample_tables, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no Chromium: apt install chromium")
+    asked = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_):
+            pass
+
+    page = make(sample_tables).page.encode()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        # the browser's own calls home find no host
+        quiet = (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        )
+        own = (f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr", "--window-size=390,2000", "--dump-dom")
+        done = subprocess.run([browser, *quiet, *own, url], capture_output=True, text=True, timeout=120)
+        server.shutdown()
+    assert "</html>" in done.stdout and asked == ["/"]
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
