@@ -255,3 +255,15 @@ def s3(tmp_path_factory):
     server = S3Server(tmp_path_factory.mktemp("s3"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def sample_tables(spark, tmp_path_factory):
+    """An OUTPUT that one run made from the sample."""
+    output = tmp_path_factory.mktemp("sample") / "output"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(etl, "start_spark", lambda run, session: spark)
+        patch.setattr(SparkSession, "stop", lambda self: None)
+        assert etl.main(["--input", str(SAMPLE), "--output", str(output)]) == 0
+    spark.catalog.clearCache()
+    return output
