@@ -185,7 +185,7 @@ def cluster_state(aws: Aws, cluster: str) -> State:
     described = aws.send("emr", "describe_cluster", ClusterId=cluster)["Cluster"]
     steps = list(aws.each("emr", "list_steps", "Steps", ClusterId=cluster))
     if aws.dry_run:
-        return State("", True, True, "", an_hour_ago(), "s3://OUTPUT", f"s3://LOG/{cluster}/steps/<StepId>")
+        return State("", True, True, "", an_hour_ago(), "s3://output", f"s3://log/{cluster}/steps/<StepId>")
     if not steps:
         raise Stop(SETTINGS, f"{cluster} has no step of this job; `emr.py status` lists the clusters that have")
     step, status = steps[0]["Status"], described["Status"]
@@ -256,7 +256,7 @@ def serverless_state(aws: Aws, id: str) -> State:
     found = aws.send("emr-serverless", "get_job_run", applicationId=application, jobRunId=run)["jobRun"]
     if aws.dry_run:
         return State(
-            "", True, True, "", an_hour_ago(), "s3://OUTPUT", f"s3://LOG/applications/{application}/jobs/{run}"
+            "", True, True, "", an_hour_ago(), "s3://output", f"s3://log/applications/{application}/jobs/{run}"
         )
     state, monitoring = found["state"], found["configurationOverrides"]["monitoringConfiguration"]
     logs = f"{monitoring['s3MonitoringConfiguration']['logUri'].rstrip('/')}/applications/{application}/jobs/{run}"
@@ -539,7 +539,7 @@ def setup(aws: Aws, options) -> int:
     make_role(aws, iam.SERVICE_ROLE, trusted, iam.service_policy(names), managed)
     for service in ("elasticmapreduce", "ops.emr-serverless", "spot"):  # so that a launcher need not create roles
         request = {"AWSServiceName": f"{service}.amazonaws.com"}
-        unless(aws, "InvalidInput", "iam", "create_service_linked_role", **request)
+        unless(aws, "InvalidInput|EntityAlreadyExists", "iam", "create_service_linked_role", **request)
     policy = make_launch_policy(aws, names)
     chosen = (
         {"SubnetIds": options.subnet}

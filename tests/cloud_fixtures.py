@@ -1,0 +1,133 @@
+"""What the tests of cloud/ share: a run of the job on S3 with every request written down, and AWS in this process."""
+
+import http.client
+import http.server
+import json
+import sys
+import threading
+import urllib.parse
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from conftest import ROOT, SAMPLE, run_process
+from moto import mock_aws
+
+sys.path.insert(0, str(ROOT / "cloud"))
+import aws  # noqa: E402
+import iam  # noqa: E402
+
+REGION, ACCOUNT = "us-west-2", "123456789012"
+INPUT, OUTPUT, BUCKET = "s3://source/in", "s3://lake/out", "lake"
+
+
+class Call(NamedTuple):
+    """What IAM is asked for one request: an action on a resource, and for listings the prefix."""
+
+    action: str
+    resource: str
+    prefix: str | None = None
+
+
+def calls_of(method: str, target: str, headers, body: bytes):
+    """The IAM actions that an S3 request needs, as the service authorization reference of S3 has them."""
+    path, _, query = target.partition("?")
+    bucket, _, key = urllib.parse.unquote(path).lstrip("/").partition("/")
+    asked = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    thing = f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
+    if not key and method in ("GET", "HEAD") and not asked.keys() & {"location", "uploads", "versions", "policy"}:
+        yield Call("s3:ListBucket", thing, asked.get("prefix"))
+    elif not key and method == "POST" and "delete" in asked:
+        for item in ElementTree.fromstring(body).iter("{*}Key"):
+            yield Call("s3:DeleteObject", f"{thing}/{item.text}")
+    elif key and method == "DELETE" and "uploadId" in asked:
+        yield Call("s3:AbortMultipartUpload", thing)
+    elif key and method in ("GET", "HEAD", "DELETE") and not asked.keys() - {"x-id", "partNumber"}:
+        yield Call("s3:DeleteObject" if method == "DELETE" else "s3:GetObject", thing)
+    elif key and (method == "PUT" or (method == "POST" and asked.keys() & {"uploads", "uploadId"})):
+        yield Call("s3:PutObject", thing)
+        if "x-amz-copy-source" in headers:
+            source = urllib.parse.unquote(headers["x-amz-copy-source"]).lstrip("/")
+            yield Call("s3:GetObject", f"arn:aws:s3:::{source}")
+    else:
+        raise ValueError(f"no IAM action is known for {method} {target}")
+
+
+def allows(statement: dict, call: Call) -> bool:
+    conditions = statement.get("Condition", {}).get("StringLikeIfExists", {})
+    prefixes = conditions.get("s3:prefix", ["*"])
+    return (
+        call.action in statement["Action"]
+        and any(fnmatchcase(call.resource, pattern) for pattern in statement["Resource"])
+        and (call.prefix is None or any(fnmatchcase(call.prefix, pattern) for pattern in prefixes))
+    )
+
+
+class Recorder:
+    """Passes requests on to an S3 server and keeps what IAM would be asked for each."""
+
+    def __init__(self, endpoint: str):
+        self.calls, server = set(), urllib.parse.urlsplit(endpoint).netloc
+        calls = self.calls
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                calls.update(calls_of(self.command, self.path, self.headers, body))
+                onward = http.client.HTTPConnection(server, timeout=60)
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+                onward.request(self.command, self.path, body, headers)
+                answer = onward.getresponse()
+                content = answer.read()
+                self.send_response_only(answer.status, answer.reason)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                        self.send_header(name, value)
+                length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+                self.send_header("Content-Length", length or 0)
+                self.end_headers()
+                self.wfile.write(content)
+                onward.close()
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Recorded(NamedTuple):
+    """A run of the job from bucket `source` to bucket `lake`: what it asked for, and what it left there."""
+
+    calls: set
+    objects: dict  # key -> content
+    endpoint: str
+
+    @property
+    def report(self) -> bytes:
+        return next(content for key, content in self.objects.items() if key.startswith("out/_etl/runs/"))
+
+
+@pytest.fixture(scope="session")
+def recorded(s3, tmp_path_factory):
+    client = s3.bucket("source")
+    s3.bucket(BUCKET)
+    for path in SAMPLE.rglob("*.json"):
+        client.upload_file(str(path), "source", f"in/{path.relative_to(SAMPLE)}")
+    folder, recorder = tmp_path_factory.mktemp("recorded"), Recorder(s3.endpoint)
+    config = s3.config(folder, INPUT, OUTPUT, endpoint=recorder.endpoint)
+    for _ in range(2):  # the second run finds nothing to do
+        done = run_process("--config", config, cwd=folder, timeout=400)
+        assert done.returncode == 0, done.stderr[-3000:]
+    listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    keys = [item["Key"] for page in listed for item in page["Contents"] if not item["Key"].endswith("/")]
+    objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+    return Recorded(recorder.calls, objects, recorder.endpoint)
