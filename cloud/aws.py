@@ -124,6 +124,11 @@ def join_key(*parts: str) -> str:
     return "/".join(part for part in parts if part)
 
 
+def place(value: str) -> str:
+    """An S3 place as EMR and Athena read it."""
+    return f"s3://{join_key(*split_s3(value))}"
+
+
 def pause(seconds: float) -> None:
     time.sleep(seconds)
 

@@ -558,11 +558,6 @@ def setup(aws: Aws, options) -> int:
 # ── Command line ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def place(value: str) -> str:
-    """An S3 place as EMR reads it."""
-    return f"s3://{join_key(*split_s3(value))}"
-
-
 def share(value: str) -> float:
     if not 0 <= float(value) <= 1:
         raise ValueError
@@ -600,10 +595,10 @@ def command_parser() -> argparse.ArgumentParser:
         command(setup, "create roles, policies and the output bucket, and tag subnets for EMR; may be repeated"),
         start := command(run, "run the job and wait for its end"),
     ):
-        verb.add_argument("--input", required=True, type=place, help="s3://… that holds song_data/ and log_data/")
-        verb.add_argument("--output", required=True, type=place, help="s3://… for the tables")
-        verb.add_argument("--work", type=place, help="s3://… for code (default: emr/ in the bucket of OUTPUT)")
-        verb.add_argument("--log", type=place, help="s3://… for EMR's logs (default: WORK/logs)")
+        verb.add_argument("--input", required=True, type=cloud.place, help="s3://… that holds song_data/ and log_data/")
+        verb.add_argument("--output", required=True, type=cloud.place, help="s3://… for the tables")
+        verb.add_argument("--work", type=cloud.place, help="s3://… for code (default: emr/ in the bucket of OUTPUT)")
+        verb.add_argument("--log", type=cloud.place, help="s3://… for EMR's logs (default: WORK/logs)")
         verb.add_argument("--subnet", action="append", help="may be repeated (default: those that setup tagged)")
     start.add_argument("--release", default=RELEASE, type=release, help=f"{RELEASE}, or emr-7.14.0 for Spark 3.5")
     start.add_argument("--spot", type=share, default=0.0, help="share of the nodes to be spot instances, 0 to 1")

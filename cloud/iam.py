@@ -52,18 +52,19 @@ def may(actions: str, *resources: str, **conditions: dict) -> dict:
 
 
 def may_list(names: Names, uri: str) -> dict:
-    """Listing what lies below a place.  HeadBucket, which asks for the region, needs it without any prefix."""
+    """Listing what lies below a place.  HeadBucket, which tells the region, has no prefix and is allowed too."""
     prefix = split_s3(uri)[1]
-    below = {"s3:prefix": [prefix, f"{prefix}/*", ""]} if prefix else {}
-    return may("s3:ListBucket", names.bucket(uri), **({"StringLikeIfExists": below} if below else {}))
+    below = {"StringLikeIfExists": {"s3:prefix": f"{prefix}/*"}} if prefix else {}
+    return may("s3:ListBucket", names.bucket(uri), **below)
 
 
 def job_policy(names: Names) -> dict:
     """The job: reads its input, its code and what it wrote; writes and deletes below OUTPUT; leaves logs."""
+    log_data = names.objects(names.input, "log_data")  # Spark asks whether the folder is an object, too
     return document(
         may_list(names, names.input),
         may_list(names, names.output),
-        may("s3:GetObject", names.objects(names.input, "song_data"), names.objects(names.input, "log_data")),
+        may("s3:GetObject", names.objects(names.input, "song_data"), log_data, log_data.removesuffix("/*")),
         may("s3:GetObject s3:PutObject s3:DeleteObject s3:AbortMultipartUpload", names.objects(names.output)),
         may("s3:GetObject", names.objects(names.work, "code")),
         may("s3:PutObject", names.objects(names.log)),

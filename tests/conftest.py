@@ -244,7 +244,7 @@ class S3Server:
         return path
 
     def stop(self):
-        self.process.terminate()
+        self.process.kill()  # asked politely, it takes half a minute
         self.process.wait(30)
         self.log.close()
 
