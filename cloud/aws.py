@@ -94,7 +94,7 @@ HINTS = {  # what an error's text holds, and what to do; the first that matches 
     "or choose fewer (--count) or smaller (--instance-types) instances",
     "[Ss]ubnet|VPC": "name a subnet with --subnet; `emr.py setup --subnet` tags it for EMR",
     "[Rr]elease ?[Ll]abel": "not offered in this region; choose another --release or --region",
-    "InstanceProfile|[Rr]ole": "the account lacks the job's roles, or this identity may not pass them; `emr.py setup` "
+    f"InstanceProfile|[Rr]ole|{NAME}-(job|service)": "the account lacks the job's roles, or this identity may not pass them; `emr.py setup` "
     "creates them",
     "AccessDenied|not authorized|UnauthorizedOperation|Forbidden": "this identity may not do that; attach the policy "
     "that `emr.py setup` makes",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 from typing import NamedTuple
@@ -123,7 +122,7 @@ def is_projected(table: Table, projection: bool) -> bool:
 
 
 def properties(table: Table, projection: bool) -> dict[str, str]:
-    """Table properties.  Years are projected from the first there is to the one after the last: each costs a listing."""
+    """Table properties.  Years are projected from the first to the one after the last; each costs a query listings."""
     if not is_projected(table, projection):
         return {"classification": "parquet", "EXTERNAL": "TRUE"}
     years = [int(year) for year, _ in table.partitions]

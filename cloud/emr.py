@@ -360,17 +360,19 @@ def finish(aws: Aws, id: str, state: State) -> int:
                 f"the job found nothing to do: {state.output} is made from this input already; -- --force rebuilds it"
             )
         return report["exit"] if report else 0
-    text = driver_log(aws, state, LOG_WAITS)
+    has_run = not re.search("PENDING|CANCELLED", state.text)  # else there is no log to wait for
+    text = driver_log(aws, state, LOG_WAITS if has_run else 0)
     if aws.dry_run:
         return 0
-    print("\n".join((text or "").splitlines()[-40:]))
-    said = [line for line in (text or "").splitlines() if re.match(r"etl\.py: (?!warning)", line)]
+    log = (text or "").splitlines()
+    print("\n".join(log[-40:]))
     returned = re.findall(r"Command exiting with ret '(\d+)'", text or "")
     code = (report or {}).get("exit") or int(returned[-1] if returned else 0) or FAILED
-    own = (report or {}).get("error") or (said[-1].removeprefix("etl.py: ") if said else "")
-    if text is None:
-        own = own or f"no log on S3 yet; later: {command_line('logs', aws, id)}"
-    raise Stop(code, f"{id}: the job failed: {own or explain(state.reason)}")
+    said = [line.removeprefix("etl.py: ") for line in log if re.match(r"etl\.py: (?!warning)", line)]
+    why = [(report or {}).get("error") or (said[-1] if said else explain(state.reason))]
+    if text is None and has_run:
+        why.append(f"no log on S3 yet; later: {command_line('logs', aws, id)}")
+    raise Stop(code, f"{id}: the job failed: {'; '.join(filter(None, why))}")
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import aws
 import boto3
 import pytest
-from botocore.exceptions import ClientError
-from conftest import ROOT, play, run_process, song, write_input
+from conftest import play, run_process, song, write_input
 from moto import mock_aws
 
 REGION, ACCOUNT = "us-west-2", "123456789012"
@@ -129,3 +129,41 @@ def recorded(s3, tmp_path_factory):
     keys = [item["Key"] for page in listed for item in page["Contents"] if not item["Key"].endswith("/")]
     objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
     return Recorded(recorder.calls, objects, recorder.endpoint)
+
+
+@pytest.fixture
+def account(monkeypatch):
+    """An AWS account in this process; nothing is paused for."""
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setattr(aws, "pause", lambda seconds: None)
+    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        yield
+
+
+def client(service: str):
+    return boto3.client(service, region_name=REGION)
+
+
+def fill(objects: dict) -> None:
+    """Puts a lake into the account's bucket."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    for key, content in objects.items():
+        s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+def dry_requests(module, capsys, *arguments) -> list:
+    """What a command would send: [(service.operation, parameters)]."""
+    capsys.readouterr()
+    assert module.main([*arguments, "--dry-run", "--region", REGION]) == 0
+    out, decoder, found = capsys.readouterr().out, json.JSONDecoder(), []
+    while "{\n" in out:
+        out = out[out.index("{\n") :]
+        request, end = decoder.raw_decode(out)
+        found += request.items()
+        out = out[end:]
+    return found

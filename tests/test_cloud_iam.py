@@ -1,8 +1,7 @@
 """cloud/iam.py: the policies against the requests that the job and the commands really make."""
 
 import iam
-import pytest
-from cloud_fixtures import ACCOUNT, INPUT, OUTPUT, REGION, Call, allows, recorded
+from cloud_fixtures import ACCOUNT, INPUT, OUTPUT, REGION, allows
 
 NAMES = iam.Names("aws", REGION, ACCOUNT, INPUT, OUTPUT, "s3://lake/emr", "s3://lake/emr/logs")
 BY_EMR = (
@@ -16,7 +15,6 @@ def test_the_job_asks_for_nothing_outside_its_policy(recorded):
     statements = iam.job_policy(NAMES)["Statement"]
     refused = [call for call in recorded.calls if not any(allows(statement, call) for statement in statements)]
     assert recorded.calls and not refused
-    print(recorded.report.decode())
 
 
 def test_the_jobs_policy_holds_nothing_that_it_does_not_ask_for(recorded):
