@@ -94,8 +94,8 @@ HINTS = {  # what an error's text holds, and what to do; the first that matches 
     "or choose fewer (--count) or smaller (--instance-types) instances",
     "[Ss]ubnet|VPC": "name a subnet with --subnet; `emr.py setup --subnet` tags it for EMR",
     "[Rr]elease ?[Ll]abel": "not offered in this region; choose another --release or --region",
-    f"InstanceProfile|[Rr]ole|{NAME}-(job|service)": "the account lacks the job's roles, or this identity may not pass them; `emr.py setup` "
-    "creates them",
+    f"InstanceProfile|[Rr]ole|{NAME}-(job|service)": "the account lacks the job's roles, or this identity may "
+    "not pass them; `emr.py setup` creates them",
     "AccessDenied|not authorized|UnauthorizedOperation|Forbidden": "this identity may not do that; attach the policy "
     "that `emr.py setup` makes",
     "NoSuchBucket": "no such bucket; `emr.py setup` creates it, or correct the name",
@@ -140,7 +140,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dry-run", action="store_true", help="print the requests as JSON and send none")
 
 
-def main(parser: argparse.ArgumentParser, parse=argparse.ArgumentParser.parse_args) -> int:
+def main(parser: argparse.ArgumentParser, parse) -> int:
     """Runs the chosen command; returns the exit code, and says what is wrong in one line on stderr."""
     try:
         options = parse(parser)

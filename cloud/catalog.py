@@ -78,7 +78,7 @@ def newest_commit(aws: Aws, output: str) -> dict:
     number = "<commit>" if aws.dry_run else max(key.rpartition("/")[2] for key in keys)
     key = join_key(prefix, "_etl", "commits", f"{number}.json")
     answer = aws.send("s3", "get_object", Bucket=bucket, Key=key)
-    files = {table: {"files": [f"<{table}>.parquet"]} for table in GRAIN}
+    files = {table: {"files": ["year=0/month=0/<file>.parquet"]} for table in GRAIN}  # of a dry run
     return {"tables": files} if aws.dry_run else json.load(answer["Body"])
 
 
@@ -332,5 +332,9 @@ def command_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def main(arguments: list[str] | None = None) -> int:
+    return cloud.main(command_parser(), lambda parser: parser.parse_args(arguments))
+
+
 if __name__ == "__main__":
-    sys.exit(cloud.main(command_parser()))
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import http.client
 import http.server
 import json
+import re
 import threading
 import urllib.parse
 from fnmatch import fnmatchcase
@@ -11,7 +12,9 @@ from xml.etree import ElementTree
 
 import aws
 import boto3
+import botocore.client
 import pytest
+from botocore import xform_name
 from conftest import play, run_process, song, write_input
 from moto import mock_aws
 
@@ -154,6 +157,19 @@ def fill(objects: dict) -> None:
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for key, content in objects.items():
         s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+def written(monkeypatch, reads: bool = False) -> list:
+    """Collects the names of the requests that are sent from now on: those that change something, or all."""
+    sent, send = [], botocore.client.BaseClient._make_api_call
+
+    def record(self, operation, parameters):
+        if reads or not re.match("Get|List|Describe|Head", operation):
+            sent.append(f"{self.meta.service_model.service_name}.{xform_name(operation)}")
+        return send(self, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", record)
+    return sent
 
 
 def dry_requests(module, capsys, *arguments) -> list:

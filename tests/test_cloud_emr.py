@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from datetime import datetime, timezone
 from io import BytesIO
 
 import aws
@@ -27,6 +28,7 @@ from moto.emr.models import emr_backends
 PLACES = ["--input", INPUT, "--output", OUTPUT]
 RUN = ["run", *PLACES, "--subnet", "subnet-1"]
 LOG = "emr/logs"
+LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -424,7 +426,7 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
         for state, details in states:
             found = {
                 "applicationId": "00app", "jobRunId": "00run", "arn": f"{arn}/jobruns/00run",
-                "createdBy": "me", "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+                "createdBy": f"arn:aws:iam::{ACCOUNT}:role/me", "createdAt": LONG_AGO, "updatedAt": LONG_AGO,
                 "executionRole": f"arn:aws:iam::{ACCOUNT}:role/{iam.JOB_ROLE}", "state": state, "stateDetails": details,
                 "releaseLabel": "emr-spark-8.1.0", "attempt": 1,
                 "jobDriver": {"sparkSubmit": {"entryPoint": "s3://x", "entryPointArguments": PLACES}},
@@ -437,14 +439,14 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
     made = {"applicationId": "00app", "arn": arn, "name": "sparkify-etl-emr-spark-8.1.0"}
     described = {
         "applicationId": "00app", "arn": arn, "releaseLabel": "emr-spark-8.1.0", "type": "SPARK",
-        "state": "CREATED", "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+        "state": "CREATED", "createdAt": LONG_AGO, "updatedAt": LONG_AGO,
     }  # fmt: skip
     stub.add_response("list_applications", {"applications": []})
     stub.add_response("create_application", made)
     stub.add_response("get_application", {"application": {**described, "state": "CREATING"}})
     stub.add_response("get_application", {"application": described})
     stub.add_response("start_job_run", {"applicationId": "00app", "jobRunId": "00run", "arn": arn + "/jobruns/00run"})
-    answer_states(("SCHEDULED", ""), ("RUNNING", ""), ("SUCCESS", ""))
+    answer_states(("SCHEDULED", "-"), ("RUNNING", "-"), ("SUCCESS", "-"))
     with stub:
         code, out, _ = said("run", *PLACES, "--serverless")
         assert code == 0 and "00app/00run" in out and "the tables are in" in out
