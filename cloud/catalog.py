@@ -241,23 +241,18 @@ def changes(aws: Aws, table: Table, database: str, projection: bool):
     wanted = table_input(table, projection)
     name = {"DatabaseName": database, "TableName": table.name}
     there = found(aws, "get_table", DatabaseName=database, Name=table.name)
-    if not there or aws.dry_run:
+    if there is None or aws.dry_run:
         yield Change(f"{table.name}: not in Glue", "create_table", {"DatabaseName": database, "TableInput": wanted})
-    if there and not same(wanted, there["Table"]):
+    if there is not None and not same(wanted, there["Table"]):
         text = f"{table.name}: columns, location, comments or properties differ"
         yield Change(text, "update_table", {"DatabaseName": database, "TableInput": wanted})
-    listed = (
-        {tuple(part["Values"]): part for part in aws.each("glue", "get_partitions", "Partitions", **name)}
-        if there
-        else {}
-    )
-    mine = (
-        {}
-        if is_projected(table, projection)
-        else {values: partition_input(table, values) for values in table.partitions}
-    )
+    listed, mine = {}, {}
+    if there is not None:
+        listed = {tuple(part["Values"]): part for part in aws.each("glue", "get_partitions", "Partitions", **name)}
     if aws.dry_run:
         listed = {("<Value>",): {}} if table.keys else {}
+    if not is_projected(table, projection):
+        mine = {values: partition_input(table, values) for values in table.partitions}
     gone = [{"Values": list(values)} for values in listed.keys() - mine.keys()]
     new = [mine[values] for values in sorted(mine.keys() - listed.keys())]
     moved = [mine[values] for values in sorted(mine.keys() & listed.keys()) if not same(mine[values], listed[values])]

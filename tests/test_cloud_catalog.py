@@ -169,6 +169,6 @@ def test_the_ddl_makes_tables_that_count_as_the_parquet_does(lake, said, tmp_pat
     grains = {name: grain for kind, name, _, grain in (line for line in lines if line[0] == "count")}
     files = f"{tmp_path}/{BUCKET}/out"
     sql = "SELECT count(*) FROM read_parquet('{}/{}/**/*.parquet')"
-    assert counts == {name: duckdb.sql(sql.format(files, name)).fetchone()[0] for name in etl.COLUMNS}
+    assert counts == {name: duckdb.sql(sql.format(files, name)).fetchall()[0][0] for name in etl.COLUMNS}
     assert counts["songplays"] > 0 and grains == {name: f"one row per {grain}" for name, grain in catalog.GRAIN.items()}
     assert ["first", "2018-11-01 21:01:46.796000", "2018", "12"] in lines
