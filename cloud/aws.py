@@ -37,6 +37,9 @@ class Pending(str):
     def __iter__(self):
         return iter([Pending()])
 
+    def __format__(self, spec):
+        return str(self)
+
 
 class Aws:
     """Requests as one identity to one region.  A dry run prints each as JSON and sends none."""

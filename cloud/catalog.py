@@ -78,7 +78,7 @@ def newest_commit(aws: Aws, output: str) -> dict:
     number = "<commit>" if aws.dry_run else max(key.rpartition("/")[2] for key in keys)
     key = join_key(prefix, "_etl", "commits", f"{number}.json")
     answer = aws.send("s3", "get_object", Bucket=bucket, Key=key)
-    files = {table: {"files": ["year=0/month=0/<file>.parquet"]} for table in GRAIN}  # of a dry run
+    files = {table: {"files": [f"year={year}/month=1/<file>" for year in (0, 1)]} for table in GRAIN}  # of a dry run
     return {"tables": files} if aws.dry_run else json.load(answer["Body"])
 
 
@@ -247,12 +247,12 @@ def changes(aws: Aws, table: Table, database: str, projection: bool):
         text = f"{table.name}: columns, location, comments or properties differ"
         yield Change(text, "update_table", {"DatabaseName": database, "TableInput": wanted})
     listed, mine = {}, {}
-    if there is not None:
-        listed = {tuple(part["Values"]): part for part in aws.each("glue", "get_partitions", "Partitions", **name)}
-    if aws.dry_run:
-        listed = {("<Value>",): {}} if table.keys else {}
     if not is_projected(table, projection):
         mine = {values: partition_input(table, values) for values in table.partitions}
+    if there is not None:
+        listed = {tuple(part["Values"]): part for part in aws.each("glue", "get_partitions", "Partitions", **name)}
+    if aws.dry_run:  # one that is gone, one that differs, and one of mine that is new
+        listed = {("<Value>",): {}, **{values: {} for values in list(mine)[:1]}}
     gone = [{"Values": list(values)} for values in listed.keys() - mine.keys()]
     new = [mine[values] for values in sorted(mine.keys() - listed.keys())]
     moved = [mine[values] for values in sorted(mine.keys() & listed.keys()) if not same(mine[values], listed[values])]

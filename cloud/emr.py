@@ -146,6 +146,11 @@ def subnets_of(aws: Aws, options) -> list[str]:
     return found
 
 
+def was_refused(error: BaseException) -> bool:
+    """Whether AWS surely did not do what was asked for; after a lost answer nobody knows."""
+    return isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500
+
+
 def start_cluster(aws: Aws, options) -> str:
     """Returns the new cluster's id."""
     subnets = subnets_of(aws, options)
@@ -155,8 +160,8 @@ def start_cluster(aws: Aws, options) -> str:
     try:  # once only: RunJobFlow has no token that would keep a repeated request from starting a second cluster
         return aws.send("emr", "run_job_flow", attempts=1, **request)["JobFlowId"]
     except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
-        if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
-            raise  # refused: there is none
+        if was_refused(error):
+            raise
         for item in aws.each("emr", "list_clusters", "Clusters", CreatedAfter=an_hour_ago()):
             if item["Name"] == request["Name"]:
                 print(f"the answer to RunJobFlow was lost, but {item['Id']} was started")
@@ -238,16 +243,21 @@ def start_serverless(aws: Aws, options) -> str:
     }
     submit = {"entryPoint": script, "entryPointArguments": job_arguments(options)}
     submit["sparkSubmitParameters"] = " ".join(f"--conf {name}={value}" for name, value in settings.items())
-    run = aws.send(
-        "emr-serverless",
-        "start_job_run",
-        applicationId=application,
-        executionRoleArn=f"arn:{aws.partition}:iam::{aws.account()}:role/{iam.JOB_ROLE}",
-        name=NAME,
-        jobDriver={"sparkSubmit": submit},
-        configurationOverrides={"monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": options.log}}},
-        tags={**iam.TAGS, **dict(options.tag)},
-    )
+    request = {
+        "applicationId": application,
+        "executionRoleArn": f"arn:{aws.partition}:iam::{aws.account()}:role/{iam.JOB_ROLE}",
+        "name": NAME,
+        "jobDriver": {"sparkSubmit": submit},
+        "configurationOverrides": {"monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": options.log}}},
+        "tags": {**iam.TAGS, **dict(options.tag)},
+    }
+    try:  # repeated without harm: boto3 adds a token that keeps one request from starting two runs
+        run = aws.send("emr-serverless", "start_job_run", **request)
+    except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
+        if was_refused(error):
+            raise
+        lost = f"the answer to StartJobRun was lost: a run on application {application} may have started"
+        raise Stop(FAILED, f"{lost}; look with `{command_line('status', aws)}`, and terminate it") from None
     return f"{application}/{run['jobRunId']}"
 
 
@@ -399,10 +409,10 @@ def status(aws: Aws, options) -> int:
         return finish(aws, options.id, state) if state.ended else 0
     active = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
     for item in aws.each("emr", "list_clusters", "Clusters", ClusterStates=active):
-        if item["Name"].startswith(NAME):
+        if item["Name"].startswith(NAME) or aws.dry_run:
             print(item["Id"], item["Status"]["State"], f"{item['Status']['Timeline']['CreationDateTime']:%F %T}")
     for item in aws.each("emr-serverless", "list_applications", "applications"):
-        if item["name"].startswith(NAME):
+        if item["name"].startswith(NAME) or aws.dry_run:
             states = ["SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "QUEUED"]
             listed = {"applicationId": item["id"], "states": states}
             for job in aws.each("emr-serverless", "list_job_runs", "jobRuns", **listed):

@@ -460,6 +460,14 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
         assert REFUSED in said("logs", "00app/00run")[1]
 
 
+def test_a_serverless_run_that_may_have_started_is_said(account, said, monkeypatch):
+    fill({})
+    monkeypatch.setattr(emr, "packed_requirements", lambda python: b"zip")
+    fail(monkeypatch, "StartJobRun", KeyboardInterrupt())
+    code, _, err = said("run", *PLACES, "--serverless", "--release", "emr-7.14.0")
+    assert code == 1 and re.search(r"a run on application \S+ may have started; look with `python cloud/emr.py", err)
+
+
 @pytest.mark.parametrize(("release", "obstore"), [("emr-7.14.0", "0.8.2"), ("emr-spark-8.1.0", "0.12.")])
 def test_the_packages_for_serverless_are_those_that_its_python_can_load(release, obstore):
     packed = emr.packed_requirements(emr.python_of(release))
