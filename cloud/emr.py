@@ -359,7 +359,7 @@ def driver_log(aws: Aws, state: State, waits: int) -> str | None:
     return text
 
 
-def finish(aws: Aws, id: str, state: State) -> int:
+def finish(aws: Aws, id: str, state: State, waits: int) -> int:
     """Shows what the job itself says of its end; returns its exit code."""
     report = read_summary(aws, state)
     if state.succeeded and not aws.dry_run:
@@ -371,7 +371,7 @@ def finish(aws: Aws, id: str, state: State) -> int:
             )
         return report["exit"] if report else 0
     has_run = not re.search("PENDING|CANCELLED", state.text)  # else there is no log to wait for
-    text = driver_log(aws, state, LOG_WAITS if has_run else 0)
+    text = driver_log(aws, state, waits if has_run else 0)
     if aws.dry_run:
         return 0
     log = (text or "").splitlines()
@@ -392,7 +392,7 @@ def run(aws: Aws, options) -> int:
     id = (start_serverless if options.serverless else start_cluster)(aws, options)
     print(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}", flush=True)
     try:
-        return finish(aws, id, watch(aws, id))
+        return finish(aws, id, watch(aws, id), LOG_WAITS)
     except KeyboardInterrupt:
         left = f"no longer watched, but {id} may still run and be billed until the job ends"
         remedy = f"`{command_line('terminate', aws, id)}` ends it, `{command_line('status', aws, id)}` shows it"
@@ -406,7 +406,7 @@ def status(aws: Aws, options) -> int:
     if options.id:
         state = look(aws, options.id)
         print(state.text + f": {explain(state.reason)}" * bool(state.reason))
-        return finish(aws, options.id, state) if state.ended else 0
+        return finish(aws, options.id, state, 0) if state.ended else 0
     active = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
     for item in aws.each("emr", "list_clusters", "Clusters", ClusterStates=active):
         if item["Name"].startswith(NAME) or aws.dry_run:
@@ -561,8 +561,14 @@ def setup(aws: Aws, options) -> int:
     subnets = list(aws.each("ec2", "describe_subnets", "Subnets", **chosen))
     if not subnets:
         raise Stop(SETTINGS, f"{aws.region}: there is no default subnet; name yours with --subnet")
-    networks = [subnet["SubnetId"] for subnet in subnets] + sorted({subnet["VpcId"] for subnet in subnets})
-    aws.send("ec2", "create_tags", Resources=networks, Tags=key_values(iam.FOR_EMR))
+    networks = sorted({subnet["VpcId"] for subnet in subnets})
+    named = {"vpc-id": networks, "group-name": ["ElasticMapReduce-*"]}  # an earlier cluster's, which EMR takes again
+    filters = [{"Name": name, "Values": values} for name, values in named.items()]
+    groups = [
+        group["GroupId"] for group in aws.each("ec2", "describe_security_groups", "SecurityGroups", Filters=filters)
+    ]
+    resources = networks + groups + [subnet["SubnetId"] for subnet in subnets]
+    aws.send("ec2", "create_tags", Resources=resources, Tags=key_values(iam.FOR_EMR))
     print(f"ready; the person who launches needs the policy {policy}")
     return 0
 

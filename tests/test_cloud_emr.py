@@ -142,8 +142,8 @@ def test_each_request_has_a_dry_run_twin(command, account, requests, clusters, s
     monkeypatch.setattr(emr, "packed_requirements", lambda python: b"zip")
     fill(later(recorded.report))
     clusters(("TERMINATING", "COMPLETED"))
-    if command[0] != "setup":
-        said("setup", *PLACES)
+    if command == ["run", *PLACES]:
+        said("setup", *PLACES)  # tags the subnets that this run is to find
     if command[0] in ("logs", "terminate"):
         said(*RUN)
         command = [*command, next(iter(emr_backends[ACCOUNT][REGION].clusters))]
@@ -176,6 +176,16 @@ def test_setup_makes_roles_a_private_bucket_and_tagged_subnets_and_may_be_repeat
     assert not {"iam.create_access_key", "iam.create_user"} & {name for name, _ in requests}
     tagged = client("ec2").describe_subnets(Filters=[{"Name": f"tag:{next(iter(iam.FOR_EMR))}", "Values": ["true"]}])
     assert tagged["Subnets"]
+
+
+def test_setup_tags_the_security_groups_that_an_earlier_cluster_left(account, said):
+    ec2 = client("ec2")
+    vpc = ec2.describe_subnets()["Subnets"][0]["VpcId"]
+    for name in ("ElasticMapReduce-master", "mine"):
+        ec2.create_security_group(GroupName=name, Description="-", VpcId=vpc)
+    assert said("setup", *PLACES)[0] == 0
+    tagged = ec2.describe_security_groups(Filters=[{"Name": "tag-key", "Values": list(iam.FOR_EMR)}])
+    assert [group["GroupName"] for group in tagged["SecurityGroups"]] == ["ElasticMapReduce-master"]
 
 
 def test_setup_leaves_what_a_bucket_says_already(account, said):
