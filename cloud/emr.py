@@ -331,9 +331,9 @@ def show_summary(report: dict) -> None:
     print(f"commit {report['commit']}: the tables are in {report['output']}")
 
 
-def read_log(aws: Aws, prefix: str, waits: int) -> str | None:
-    """The driver's stderr; None where EMR has not copied it to S3 in that many polls."""
-    bucket, key = split_s3(f"{prefix}/stderr.gz")
+def read_log(aws: Aws, uri: str, waits: int) -> str | None:
+    """A log that EMR copied to S3; None where it has not done so in that many polls."""
+    bucket, key = split_s3(uri)
     for turn in range(waits + 1):
         try:
             answer = aws.send("s3", "get_object", Bucket=bucket, Key=key)
@@ -346,16 +346,22 @@ def read_log(aws: Aws, prefix: str, waits: int) -> str | None:
     return None
 
 
+def both_streams(aws: Aws, folder: str, waits: int) -> str | None:
+    """Spark's stderr, and stdout, to which spark-submit sends all that the job itself writes, its stderr too."""
+    err = read_log(aws, f"{folder}/stderr.gz", waits)
+    return None if err is None else err + (read_log(aws, f"{folder}/stdout.gz", 0) or "")
+
+
 def driver_log(aws: Aws, state: State, waits: int) -> str | None:
-    """The driver's stderr: the step's own, or in cluster mode that of the first container of its application."""
-    text = read_log(aws, state.logs, waits)
-    application = re.search(r"application_(\d+_\d+)", text or "")
+    """What the driver wrote: in the step, or in cluster mode in the first container of its application."""
+    text = both_streams(aws, state.logs, waits)
+    application = re.search(r"application_\d+_\d+", text or "")
     if application and "/steps/" in state.logs and "etl.py: " not in text:
         bucket, prefix = split_s3(state.logs.partition("/steps/")[0])
         below = join_key(prefix, "containers", application[0], "container_")
         for item in aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=below):
-            if re.search(r"_000001/stderr\.gz$", item["Key"]):
-                return read_log(aws, f"s3://{bucket}/{item['Key'].rpartition('/')[0]}", 0)
+            if item["Key"].endswith("_000001/stderr.gz"):
+                text += both_streams(aws, f"s3://{bucket}/{item['Key'].rpartition('/')[0]}", 0) or ""
     return text
 
 
@@ -424,7 +430,7 @@ def logs(aws: Aws, options) -> int:
     state = look(aws, options.id)
     text = driver_log(aws, state, 0)
     if text is None:
-        raise Stop(FAILED, f"{state.logs}/stderr.gz: not there yet; EMR copies it within five minutes: try again then")
+        raise Stop(FAILED, f"{state.logs}: not there yet; EMR copies it within five minutes: try again then")
     print(text)
     return 0
 
@@ -629,7 +635,7 @@ def command_parser() -> argparse.ArgumentParser:
         verb.add_argument("--instance-types", default="m5.xlarge", metavar="A,B", help=types)
     estimate.add_argument("--hours", type=float, default=0.5, help="how long it runs (default: 0.5)")
     command(status, "say where a run is, or without ID which are running").add_argument("id", metavar="ID", nargs="?")
-    for verb in (command(logs, "print the driver's stderr"), command(terminate, "end a run before its time")):
+    for verb in (command(logs, "print what the driver wrote"), command(terminate, "end a run before its time")):
         verb.add_argument("id", metavar="ID", help="j-… or APPLICATION/RUN, as `run` prints it")
     return parser
 
