@@ -69,14 +69,19 @@ def clusters(account, monkeypatch):
                 cluster.state = cluster_state
                 for step in cluster.steps:
                     step.state = step_state
-                    for key in [f"{LOG}/{cluster.id}/steps/{step.id}/stderr.gz"] if pass_through.stderr else []:
-                        content = gzip.compress(pass_through.stderr.encode())
-                        client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
+                    put_logs(f"{LOG}/{cluster.id}/steps/{step.id}", pass_through.spark, pass_through.job)
 
         monkeypatch.setattr(aws, "pause", next_state)
 
-    pass_through.stderr = ""
+    pass_through.spark, pass_through.job = "", ""
     return pass_through
+
+
+def put_logs(folder: str, spark: str, job: str) -> None:
+    """Logs as EMR leaves them: spark-submit sends both streams of the job to its stdout."""
+    for name, text in (("stderr", spark), ("stdout", job)):
+        if spark or job:
+            client("s3").put_object(Bucket=BUCKET, Key=f"{folder}/{name}.gz", Body=gzip.compress(text.encode()))
 
 
 def later(report: bytes) -> dict:
@@ -226,7 +231,7 @@ REFUSED = "s3://source/in/log_data: 9 of 10 lines are malformed or invalid, more
 def test_a_refused_run_exits_as_the_job_did_and_says_what_it_said(account, clusters, said, recorded):
     report = {**json.loads(recorded.report), "exit": 3, "error": REFUSED, "commit": None}
     fill(later(json.dumps(report).encode()))
-    clusters.stderr = f"INFO Client: noise\netl.py: {REFUSED}\nCommand exiting with ret '3'\n"
+    clusters.spark, clusters.job = "INFO Client: noise\nCommand exiting with ret '3'\n", f"etl.py: {REFUSED}\n"
     clusters(("TERMINATING", "FAILED"))
     code, out, err = said(*RUN)
     assert (code, len(err.splitlines())) == (3, 1)
@@ -235,9 +240,8 @@ def test_a_refused_run_exits_as_the_job_did_and_says_what_it_said(account, clust
 
 def test_a_run_that_fails_before_it_reads_exits_as_its_stderr_says(account, clusters, said):
     fill({})
-    clusters.stderr = (
-        "etl.py: warning: no\netl.py: s3://source/in: there is no such bucket\nCommand exiting with ret '2'"
-    )
+    clusters.spark = "Command exiting with ret '2'"
+    clusters.job = "etl.py: warning: no\netl.py: s3://source/in: there is no such bucket\n"
     clusters(("TERMINATING", "FAILED"))
     code, _, err = said(*RUN)
     assert code == 2 and err.endswith("s3://source/in: there is no such bucket\n")
@@ -245,7 +249,7 @@ def test_a_run_that_fails_before_it_reads_exits_as_its_stderr_says(account, clus
 
 def test_in_cluster_mode_the_message_comes_from_the_drivers_container(account, clusters, said, monkeypatch):
     fill({})
-    clusters.stderr = "Application application_1_0002 finished with failed status\nCommand exiting with ret '1'"
+    clusters.spark = "Application application_1_0002 finished with failed status\nCommand exiting with ret '1'"
     clusters(("TERMINATING", "FAILED"))
     move = aws.pause
 
@@ -253,8 +257,7 @@ def test_in_cluster_mode_the_message_comes_from_the_drivers_container(account, c
         move(seconds)
         (cluster,) = emr_backends[ACCOUNT][REGION].clusters
         for container, text in (("01_000002", "executor"), ("01_000001", f"etl.py: {REFUSED}")):
-            key = f"{LOG}/{cluster}/containers/application_1_0002/container_1_0002_{container}/stderr.gz"
-            client("s3").put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(text.encode()))
+            put_logs(f"{LOG}/{cluster}/containers/application_1_0002/container_1_0002_{container}", "INFO", text)
 
     monkeypatch.setattr(aws, "pause", put_container_log)
     code, _, err = said(*RUN, "--deploy-mode", "cluster")
@@ -461,8 +464,7 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
         code, out, _ = said("run", *PLACES, "--serverless")
         assert code == 0 and "00app/00run" in out and "the tables are in" in out
         stub.assert_no_pending_responses()
-        key = f"{LOG}/applications/00app/jobs/00run/SPARK_DRIVER/stderr.gz"
-        client("s3").put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(f"etl.py: {REFUSED}".encode()))
+        put_logs(f"{LOG}/applications/00app/jobs/00run/SPARK_DRIVER", "INFO", f"etl.py: {REFUSED}")
         client("s3").delete_object(Bucket=BUCKET, Key=next(iter(later(b""))))
         answer_states(("FAILED", "Job failed"), ("FAILED", "Job failed"))
         code, _, err = said("status", "00app/00run")
