@@ -349,7 +349,7 @@ def read_log(aws: Aws, uri: str, waits: int) -> str | None:
 def both_streams(aws: Aws, folder: str, waits: int) -> str | None:
     """Spark's stderr, and stdout, to which spark-submit sends all that the job itself writes, its stderr too."""
     err = read_log(aws, f"{folder}/stderr.gz", waits)
-    return None if err is None else err + (read_log(aws, f"{folder}/stdout.gz", 0) or "")
+    return None if err is None else f"{err}\n{read_log(aws, f'{folder}/stdout.gz', 0) or ''}"
 
 
 def driver_log(aws: Aws, state: State, waits: int) -> str | None:
