@@ -245,7 +245,7 @@ class S3Server:
         return path
 
     def stop(self):
-        self.process.terminate()
+        self.process.kill()  # asked politely, it takes half a minute
         self.process.wait(30)
         self.log.close()
 
@@ -267,3 +267,4 @@ def sample_tables(spark, tmp_path_factory):
         assert etl.main(["--input", str(SAMPLE), "--output", str(output)]) == 0
     spark.catalog.clearCache()
     return output
+from cloud_fixtures import account, recorded  # noqa: E402, F401
