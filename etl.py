@@ -171,7 +171,7 @@ class Run:
     source: Place
     lake: Place
     number: int = 0  # of the commit that this run is to make
-    committed: bool = False
+    committed: Optional[bool] = False  # None: asked for, and not known
     spark: Optional[SparkSession] = None
     pinned: dict[str, list[str]] = field(default_factory=dict)  # side -> its listing
     events: dict[str, int] = field(default_factory=dict)
@@ -689,6 +689,12 @@ def superseded(present: dict[str, int], number: int, live: dict[str, dict]) -> l
     return [key for key in present if int(OURS.fullmatch(key)[1]) <= number and key not in live]
 
 
+def overtaken(run: Run) -> Stop:
+    return Stop(
+        OVERTAKEN, f"{run.lake.uri}: another run made commit {run.number} first, nothing is published; run again"
+    )
+
+
 def commit(run: Run, record: dict) -> None:
     """Creates the commit that makes this run's staged tables the live ones.
 
@@ -696,18 +702,17 @@ def commit(run: Run, record: dict) -> None:
     """
     key, error = f"_etl/commits/{run.number:09d}.json", "its staging is gone"
     if {file["staged"] for file in live_files(record).values()} <= run.lake.list(run.staging).keys():
+        run.committed = None  # from here on nobody may remove the staging but who knows what became of the commit
         try:
             run.lake.create(key, json.dumps(record, indent=1).encode())
         except BaseError as lost:  # it may have been made all the same: reading it back tells
-            error = one_line(lost)
+            error = f"no answer ({one_line(lost)})"
     try:
-        if read_commit(run.lake, run.number)["run"] == run.id:
-            return
+        run.committed = read_commit(run.lake, run.number)["run"] == run.id
     except FileNotFoundError:
-        raise Stop(FAILED, f"{run.lake.uri}/{key}: not made, nothing is published ({error}); run again") from None
-    raise Stop(
-        OVERTAKEN, f"{run.lake.uri}: another run made commit {run.number} first, nothing is published; run again"
-    )
+        raise Stop(FAILED, f"{run.lake.uri}/{key}: {error}, nothing is published; run again") from None
+    if not run.committed:
+        raise overtaken(run)
 
 
 def publish(lake: Place, number: int) -> None:
@@ -1242,10 +1247,8 @@ def run_job(run: Run, session) -> None:
         obstore.put(lake.store, f"_etl/inputs/{run.number:09d}.json.gz", gzip.compress(listing(run)))
         account = {"events": run.events, "songs": run.songs}
         commit(run, {"commit": run.number, "run": run.id, **fingerprint(run), **account, "tables": run.tables})
-        run.committed = True
     with run.phase("publish"):
         publish(lake, run.number)
-        clean(lake)
 
 
 def summary(run: Run, code: int, error: str) -> dict:
@@ -1287,13 +1290,14 @@ def end_run(run: Run, code: int, error: str) -> None:
             java.wait()
         else:
             run.spark.stop()
-    if run.number and not run.committed:
+    if run.number and run.committed is False:
         run.lake.delete_tree(run.staging)
     if run.songs:  # it got as far as reading
         report = summary(run, code, error)
         run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(report, indent=1).encode())
         if code == 0:
             show(report)
+            clean(run.lake)
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
@@ -1318,8 +1322,12 @@ def main(arguments: Optional[list[str]] = None) -> int:
     except Exception as unexpected:
         known = explain(unexpected)
         code, error = known.code, f"{known}; nothing is published"
-    if run and run.committed and code not in (0, FAILED):
-        error = f"{error.partition(',')[0]}: commit {run.number} is made, publication unfinished; run again"
+    with suppress(Exception):  # a run that commits first removes what others have staged: that looks like many things
+        if code in (FAILED, SETTINGS) and run.committed is False and 0 < run.number <= newest(run.lake, "commits"):
+            code, error = OVERTAKEN, str(overtaken(run))
+    if code and run and run.committed is not False and "publication unfinished" not in error:
+        made = "is" if run.committed else "may be"
+        error = f"{error.partition(',')[0]}: commit {run.number} {made} made, publication unfinished; run again"
     try:
         if run:
             end_run(run, code, error)
