@@ -244,7 +244,7 @@ class S3Server:
         return path
 
     def stop(self):
-        self.process.terminate()
+        self.process.kill()  # it would take its time, and nothing of it is kept
         self.process.wait(30)
         self.log.close()
 
