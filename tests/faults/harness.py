@@ -9,11 +9,14 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from functools import lru_cache
+from itertools import count
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,6 +126,18 @@ class Faults:
         wrap(BaseClient, "_make_api_call", self.change, ConnectionClosedError(endpoint_url="http://store"), is_delete)
 
 
+def stop_before(name: str, number: int):
+    """Lets the process stop itself before it calls a function of etl for the n-th time."""
+    real, calls = getattr(etl, name), count(1)
+
+    def call(*given):
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return real(*given)
+
+    setattr(etl, name, call)
+
+
 def child(arguments, said, faults, pause):
     with open(said, "w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         session = SimpleNamespace(stop=lambda: None, sparkContext=SimpleNamespace(_gateway=None))
@@ -133,13 +148,7 @@ def child(arguments, said, faults, pause):
         etl.read_staged = lambda run, table: None
         etl.audit = lambda run, tables: dict.fromkeys(tables, ROWS)
         if pause:
-            real = getattr(etl, pause)
-
-            def stop_first(*given):
-                os.kill(os.getpid(), signal.SIGSTOP)
-                return real(*given)
-
-            setattr(etl, pause, stop_first)
+            stop_before(*pause)
         layer = Faults(*faults) if faults else None
         if layer:
             layer.install()
@@ -149,13 +158,21 @@ def child(arguments, said, faults, pause):
 
 
 class Child:
-    """A run of the job in a child; `pause` names the function of etl before which it stops itself."""
+    """A run of the job in a child; see Faults and stop_before for what may befall it."""
 
-    def __init__(self, folder: Path, *arguments, faults=None, pause=""):
+    def __init__(self, folder: Path, *arguments, faults=None, pause=()):
         self.said = folder / f"said-{len(list(folder.glob('said-*')))}"
         given = [list(map(str, arguments)), self.said, faults, pause]
         self.process = children().Process(target=child, args=given)
         self.process.start()
+
+    def wait_until_stopped(self):
+        state = ["ps", "-o", "state=", "-p", str(self.process.pid)]
+        while "T" not in subprocess.run(state, capture_output=True, text=True, check=True).stdout:
+            time.sleep(0.01)
+
+    def wake(self):
+        os.kill(self.process.pid, signal.SIGCONT)
 
     def end(self, timeout=60):
         """Exit code (-9 when killed) and what was said; a run that hangs is ended and fails the test."""
