@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,9 +140,10 @@ def stop_before(name: str, number: int):
     setattr(etl, name, call)
 
 
-def child(arguments, said, faults, pause):
+def child(arguments, said, faults, pause, patience):
     with open(said, "w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         session = SimpleNamespace(stop=lambda: None, sparkContext=SimpleNamespace(_gateway=None))
+        etl.ANSWER_SECONDS = patience or etl.ANSWER_SECONDS
         etl.check_java = lambda: None
         etl.start_spark = lambda run, aws: session
         etl.process_song_data = lambda run: stage_tables(run)
@@ -161,9 +163,9 @@ def child(arguments, said, faults, pause):
 class Child:
     """A run of the job in a child; see Faults and stop_before for what may befall it."""
 
-    def __init__(self, folder: Path, *arguments, faults=None, pause=()):
+    def __init__(self, folder: Path, *arguments, faults=None, pause=(), patience=0):
         self.said = folder / f"said-{len(list(folder.glob('said-*')))}"
-        given = [list(map(str, arguments)), self.said, faults, pause]
+        given = [list(map(str, arguments)), self.said, faults, pause, patience]
         self.process = children().Process(target=child, args=given)
         self.process.start()
 
@@ -182,6 +184,52 @@ class Child:
             self.process.kill()
             raise AssertionError(f"still running after {timeout} s: {self.said.read_text()}")
         return self.process.exitcode, self.said.read_text()
+
+
+class Local:
+    """Lakes on this machine: each starts as a copy of one that holds version 1 and whose input is version 2."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.first = folder, folder / "first"
+        write_version(folder / "in", 1)
+        assert self.run(self.first)[0] == 0
+        write_version(folder / "in", 2)
+
+    def copy(self, name: str):
+        return shutil.copytree(self.first, self.folder / name, symlinks=True)
+
+    def run(self, output, **options):
+        return Child(self.folder, "--input", self.folder / "in", "--output", output, **options).end()
+
+    def place(self, output) -> etl.Place:
+        return etl.open_place(f"file://{output}", None, None)
+
+
+class S3(Local):
+    def __init__(self, folder: Path, server, bucket: str):
+        self.server, self.bucket, self.client = server, bucket, server.bucket(bucket)
+        super().__init__(folder)
+
+    def keys(self, prefix: str):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def copy(self, name: str):
+        for key in self.keys("first/"):
+            source = {"Bucket": self.bucket, "Key": key}
+            self.client.copy_object(Bucket=self.bucket, Key=name + key[len("first") :], CopySource=source)
+        return name
+
+    def config(self, output, endpoint=None) -> Path:
+        name = getattr(output, "name", output)
+        return self.server.config(self.folder, self.folder / "in", f"s3://{self.bucket}/{name}", endpoint=endpoint)
+
+    def run(self, output, endpoint=None, **options):
+        return Child(self.folder, "--config", self.config(output, endpoint), **options).end()
+
+    def place(self, output) -> etl.Place:
+        settings = etl.read_settings(["--config", str(self.config(output))])
+        return etl.open_place(f"s3a://{self.bucket}/{output}", settings, etl.connect(settings))
 
 
 def published(lake: etl.Place) -> dict:

@@ -1,58 +1,13 @@
 """Each request that changes the store fails, loses its answer, or is a killed run's last: no reader loses a row."""
 
-import shutil
 from itertools import count
 
 import pytest
-from conftest import KEY, SECRET
-from harness import WHOLE, Child, Faults, check_no_gap, published, write_version
+from harness import S3, WHOLE, Faults, Local, check_no_gap, published
 
 import etl
 
 SLOW = ("lost twice", "terminated")  # on S3; locally they are quick
-
-
-class Local:
-    """Lakes on this machine: each starts as a copy of one that holds version 1 and whose input is version 2."""
-
-    def __init__(self, folder):
-        self.folder, self.first = folder, folder / "first"
-        write_version(folder / "in", 1)
-        assert self.run(self.first)[0] == 0
-        write_version(folder / "in", 2)
-
-    def copy(self, name):
-        return shutil.copytree(self.first, self.folder / name, symlinks=True)
-
-    def run(self, output, **options):
-        return Child(self.folder, "--input", self.folder / "in", "--output", output, **options).end()
-
-    def place(self, output):
-        return etl.open_place(f"file://{output}", None, None)
-
-
-class S3(Local):
-    def __init__(self, folder, server):
-        self.server, self.client = server, server.bucket("faults")
-        super().__init__(folder)
-        self.first = "s3://faults/first"
-
-    def copy(self, name):
-        for item in self.client.list_objects_v2(Bucket="faults", Prefix="first/")["Contents"]:
-            target = name + item["Key"][len("first") :]
-            self.client.copy_object(Bucket="faults", Key=target, CopySource={"Bucket": "faults", "Key": item["Key"]})
-        return f"s3://faults/{name}"
-
-    def run(self, output, **options):
-        output = "s3://faults/first" if output == self.folder / "first" else output
-        config = self.server.config(self.folder, self.folder / "in", output)
-        code, said = Child(self.folder, "--config", config, **options).end()
-        assert SECRET not in said and KEY not in said
-        return code, said
-
-    def place(self, output):
-        settings = etl.read_settings(["--config", str(self.folder / "s3.cfg")])
-        return etl.open_place(output.replace("s3://", "s3a://"), settings, etl.connect(settings))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +17,7 @@ def local(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def remote(s3, tmp_path_factory):
-    return S3(tmp_path_factory.mktemp("remote"), s3)
+    return S3(tmp_path_factory.mktemp("remote"), s3, "requests")
 
 
 cases = [
