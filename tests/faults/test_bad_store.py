@@ -1,7 +1,7 @@
 """A store that is slow, busy, forbidding or wrong: done right, or a clear failure and the tables as they were."""
 
 import pytest
-from conftest import KEY, SECRET
+from conftest import KEY, SECRET, all_tables, play, run_process, song, write_input
 from harness import S3, WHOLE, check_no_gap, published
 from proxy import at, at_random, bad_store
 
@@ -100,3 +100,38 @@ def test_staging_that_cannot_be_removed_is_no_reason_to_go_on(lakes):
     """Else a publisher that slept could bring old files back."""
     code, said, _ = run(lakes, "undeleted", at("undeleted", "POST", "delete", body=b"_etl/staging"))
     assert (code, "the next run removes what this one left" in said) == (0, True), said
+
+
+WHOLE_RUNS = {
+    **{name: at_random(*fate, 7) for name, fate in RANDOM.items()},
+    "staged tables forbidden": at("AccessDenied", "PUT", "_etl/staging", body=b"PAR1"),
+    "staged tables with an expired token": at("ExpiredToken", "PUT", "_etl/staging", body=b"PAR1"),
+    "logs cut short": at("cut", "GET", "log_data/2018"),
+    "staged tables hang": at("hang", "PUT", "_etl/staging", body=b"PAR1"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", WHOLE_RUNS)
+def test_a_whole_run_of_spark_against_a_bad_store(lakes, job, tmp_path, name):
+    write_input(tmp_path / "in", [song()], [[play(itemInSession=item) for item in range(50)]])
+    for path in (tmp_path / "in").rglob("*.json"):
+        key = f"{name}/in/{path.relative_to(tmp_path / 'in')}"
+        lakes.client.upload_file(str(path), lakes.bucket, key)
+    source, output = f"s3://{lakes.bucket}/{name}/in", f"s3://{lakes.bucket}/{name}/out"
+    with bad_store(lakes.server.endpoint, WHOLE_RUNS[name]) as store:
+        config = lakes.server.config(tmp_path, source, output, endpoint=store.endpoint)
+        patch = "import sys, etl; etl.ANSWER_SECONDS = 10; sys.exit(etl.main(sys.argv[1:]))"
+        done = run_process("--config", config, cwd=tmp_path, code=patch, timeout=900)
+    assert SECRET not in done.stdout + done.stderr and KEY not in done.stdout + done.stderr
+    tables = [key for key in lakes.keys(f"{name}/out/") if "/_etl/" not in key]
+    if done.returncode:
+        assert name not in ("busy at 5 %", "busy at 20 %", "a second's delay at 10 %"), done.stderr
+        assert (len(done.stderr.splitlines()), tables) == (1, []), done.stderr
+    again = run_process("--config", lakes.server.config(tmp_path, source, output), cwd=tmp_path)
+    assert again.returncode == 0, done.stderr + again.stderr
+    for key in lakes.keys(f"{name}/out/"):
+        path = tmp_path / "copy" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lakes.client.download_file(lakes.bucket, key, str(path))
+    assert all_tables(tmp_path / "copy" / name / "out") == all_tables(job(tmp_path / "in").output)
