@@ -133,7 +133,7 @@ class Result:
 
     def quarantine(self):
         files = sorted((self.output / "_etl" / "quarantine").rglob("*.json"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [json.loads(line) for file in files for line in file.read_text().split("\n") if line]
 
 
 @pytest.fixture
