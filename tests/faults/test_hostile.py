@@ -1,11 +1,13 @@
 """Hostile records: each named line and file ends in its class, and no damage to one line costs another."""
 
 import json
+import random
 from collections import Counter
 
 import hostile
 import pytest
-from conftest import play, song
+import reference
+from conftest import SAMPLE, all_tables, play, song, write_input
 
 REJECTED = ("malformed", "invalid")
 
@@ -34,7 +36,7 @@ def cases():
 
 
 def test_the_corpus_is_large_enough():
-    assert len(hostile.LINES) + len(hostile.RECORDS) + len(hostile.FILES) + len(hostile.NAMES) > 200
+    assert len(hostile.LINES) + len(hostile.RECORDS) + len(hostile.FILES) > 200
 
 
 def test_each_named_line_and_file_ends_in_its_class(job, tmp_path, cases):
@@ -80,3 +82,54 @@ def test_names_of_every_kind_are_read_and_what_is_no_input_is_not(job, tmp_path)
     assert result.code == 0, result.err
     assert result.report["events"]["songplays"] == result.report["songs"]["songs"] == len(hostile.NAMES)
     assert result.out.count(f"{len(hostile.IGNORED)} others ignored") == 2
+
+
+@pytest.mark.parametrize("side", ["log_data", "song_data"])
+@pytest.mark.parametrize("name", hostile.UNADDRESSABLE, ids=ascii)
+def test_a_name_that_cannot_be_addressed_is_refused_and_named(job, tmp_path, side, name):
+    write_input(tmp_path / "in", [song()], [[play()]])
+    write(tmp_path / "in", side, {f"{name}.json": b"x"})
+    result = job(tmp_path / "in")
+    assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
+    assert "a key cannot be addressed" in result.err and ascii(name)[1:-1] in result.err
+
+
+def damaged(line: bytes, others: list, chance: random.Random) -> bytes:
+    """A line with one byte flipped, cut off, with something inserted, spliced with another, or repeated."""
+    place = chance.randrange(len(line))
+    return {
+        "flip": lambda: line[:place] + bytes([line[place] ^ (1 << chance.randrange(8))]) + line[place + 1 :],
+        "cut": lambda: line[:place],
+        "insert": lambda: line[:place] + chance.choice((b"}", b"{", b'"', b",", b"\0", b"\xc3", b"\\")) + line[place:],
+        "splice": lambda: line[:place] + chance.choice(others)[place:],
+        "repeat": lambda: line + line,
+    }[chance.choice(("flip", "cut", "insert", "splice", "repeat"))]()
+
+
+def test_a_thousand_damaged_lines_cost_no_other_line_its_row(job, tmp_path):
+    """All that the tables and the account say is as in the plain-Python reading of the same bytes."""
+    chance, damages = random.Random(2018), {"log_data": 900, "song_data": 100}
+    files = {side: sorted(SAMPLE.glob(f"{side}/**/*.json")) for side in damages}
+    data, untouched = {}, []
+    for side, number in damages.items():
+        lines = [(file, line) for file in files[side] for line in file.read_bytes().split(b"\n")]
+        hit = set(chance.sample([place for place, (_, line) in enumerate(lines) if line], number))
+        others = [line for _, line in lines]
+        for place, (file, line) in enumerate(lines):
+            new = damaged(line, others, chance) if place in hit else line
+            data.setdefault(side, {}).setdefault(str(file.relative_to(SAMPLE / side)), []).append(new)
+            if place not in hit and side == "log_data":
+                untouched.append(line)
+        data[side] = {name: b"\n".join(parts) for name, parts in data[side].items()}
+        write(tmp_path / "in", side, data[side])
+    result = job(tmp_path / "in", "--max-rejected", "1")
+    assert result.code == 0, result.err
+    tables, account, song_account = reference.derive(list(data["song_data"].values()), list(data["log_data"].values()))
+    report, published = result.report, all_tables(result.output)
+    assert report["events"] == {name: account[name] for name in report["events"]}
+    assert report["songs"] == {name: song_account[name] for name in report["songs"]}
+    for table, rows in tables.items():
+        assert published[table] == sorted(rows, key=repr), table
+    kept = {(row[2], row[6], row[1].timestamp()) for row in published["songplays"]}
+    plays = [fields for kind, fields in map(reference.event, untouched) if kind == "play"]
+    assert len(plays) > 1000 and all((at["user"], at["session"], at["ts"] / 1000) in kept for at in plays)
