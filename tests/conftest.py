@@ -205,7 +205,8 @@ class S3Server:
         command = [
             shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"), "server",
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-s3", f"-s3.config={config}",
-            "-master.telemetry=false", "-s3.port.iceberg=0", "-volume.max=50", "-master.volumeSizeLimitMB=64",
+            "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            "-volume.max=50", "-master.volumeSizeLimitMB=64",
             *(f"-{name}.port={port}" for name, port in ports.items()), *grpc,
         ]  # fmt: skip
         self.log = (folder / "weed.log").open("w")
