@@ -128,13 +128,16 @@ class Faults:
         wrap(BaseClient, "_make_api_call", self.change, ConnectionClosedError(endpoint_url="http://store"), is_delete)
 
 
-def stop_before(name: str, number: int):
-    """Lets the process stop itself before it calls a function of etl for the n-th time."""
+def signal_before(name: str, number: int, kind=signal.SIGSTOP, wait=0.0):
+    """Lets the process send itself a signal before, or some seconds after, its n-th call of a function of etl."""
     real, calls = getattr(etl, name), count(1)
 
     def call(*given):
         if next(calls) == number:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            if wait:
+                threading.Timer(wait, os.kill, [os.getpid(), kind]).start()
+            else:
+                os.kill(os.getpid(), kind)
         return real(*given)
 
     setattr(etl, name, call)
@@ -151,7 +154,7 @@ def child(arguments, said, faults, pause, patience):
         etl.read_staged = lambda run, table: None
         etl.audit = lambda run, tables: dict.fromkeys(tables, ROWS)
         if pause:
-            stop_before(*pause)
+            signal_before(*pause)
         layer = Faults(*faults) if faults else None
         if layer:
             layer.install()
@@ -161,7 +164,7 @@ def child(arguments, said, faults, pause, patience):
 
 
 class Child:
-    """A run of the job in a child; see Faults and stop_before for what may befall it."""
+    """A run of the job in a child; see Faults and signal_before for what may befall it."""
 
     def __init__(self, folder: Path, *arguments, faults=None, pause=(), patience=0):
         self.said = folder / f"said-{len(list(folder.glob('said-*')))}"
