@@ -141,7 +141,7 @@ FILES = {  # content of a log file, and its lines by class
     "CSV": (b"page,ts\nNextSong,1\n", {"malformed": 2}),
 }
 NAMES = (  # of input files
-    "a b", "a#b", "a?b", "a%2Fb", "a%b", "a%20b", "a+b", "a=b", "a&b", "a;b", "a,b", "a:b", "a'b", 'a"b', "a\\b", "a|b",
+    "a b", "a#b", "a?b", "a%2Fb", "a%b", "a%20b", "a+b", "a=b", "a&b", "a;b", "a,b", "a'b", 'a"b', "a\\b", "a|b",
     "a*b", "a[b]", "a{b}", "a<b>", "a^b", "a`b", "a~b", "a$b", "a!b", "a@b", "-a", "a..b", "a.json", "é", "e\u0301",
     "\U0001f3b5", "a\u00a0b", "a\u202eb", "a" * 200, "k=v/a", "%41/a", "d.json/a", "/".join("abcdefghijklmnopqrst"),
     "a ", " a", "NUL", "con",
