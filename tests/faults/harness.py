@@ -217,6 +217,12 @@ class S3(Local):
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
+    def check_no_secret(self, *secrets: str):
+        """In no object of the bucket, and in nothing that a run has said."""
+        objects = (self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in self.keys(""))
+        for text in (*objects, *(path.read_bytes() for path in self.folder.glob("said-*"))):
+            assert not any(secret.encode() in text for secret in secrets)
+
     def copy(self, name: str):
         for key in self.keys("first/"):
             source = {"Bucket": self.bucket, "Key": key}

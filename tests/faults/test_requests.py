@@ -3,6 +3,7 @@
 from itertools import count
 
 import pytest
+from conftest import KEY, SECRET
 from harness import S3, WHOLE, Faults, Local, check_no_gap, published
 
 import etl
@@ -17,7 +18,9 @@ def local(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def remote(s3, tmp_path_factory):
-    return S3(tmp_path_factory.mktemp("remote"), s3, "requests")
+    lakes = S3(tmp_path_factory.mktemp("remote"), s3, "requests")
+    yield lakes
+    lakes.check_no_secret(KEY, SECRET)
 
 
 cases = [
