@@ -110,6 +110,7 @@ SMALL_BYTES = 64 * 2**20  # of input, below which compiling costs more than it g
 PACK_BYTES = 8 * 2**20
 GETS_IN_FLIGHT = 128
 COPIES_IN_FLIGHT = 32
+ANSWER_SECONDS = 120  # that a store may take for one answer, before the run gives up or asks again
 
 
 # ── Storage and the run: one set of calls for local folders and S3 ───────────────────────────────────────────────────
@@ -152,7 +153,9 @@ class Place(NamedTuple):
 
     def delete_tree(self, prefix: str) -> None:
         if self.bucket:  # boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
-            self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).delete()
+            for answer in self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).delete():
+                for error in answer.get("Errors", ()):
+                    raise OSError(f"{error['Key']}: not deleted, {error['Code']}")
         else:
             shutil.rmtree(f"{self.path}/{prefix}", ignore_errors=True)
 
@@ -1012,11 +1015,12 @@ def open_place(uri: str, settings: Settings, session) -> Place:
         prefix=prefix or None,
         region=region,
         credential_provider=Boto3CredentialProvider(session),
-        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "120s"},
+        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": f"{ANSWER_SECONDS}s"},
         retry_config={"max_retries": 6, "retry_timeout": timedelta(seconds=60)},
         **({"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}),
     )
-    config = Config(s3={"addressing_style": "path" if endpoint else "auto"})
+    patience = {"connect_timeout": 5, "read_timeout": ANSWER_SECONDS, "retries": {"max_attempts": 2}}
+    config = Config(s3={"addressing_style": "path" if endpoint else "auto"}, **patience)
     s3 = session.resource("s3", region_name=region, endpoint_url=endpoint, config=config)
     return Place(store, uri, f"/{prefix}" if prefix else "", s3.Bucket(name))
 
@@ -1042,6 +1046,11 @@ def s3a_options(run: Run, session) -> dict[str, str]:
         "fs.s3a.endpoint": endpoint,
         "fs.s3a.path.style.access": str(bool(endpoint)).lower(),
         "fs.s3a.input.stream.type": "classic",
+        "fs.s3a.connection.establish.timeout": "5s",
+        "fs.s3a.connection.timeout": f"{ANSWER_SECONDS}s",
+        "fs.s3a.connection.request.timeout": f"{ANSWER_SECONDS}s",
+        "fs.s3a.attempts.maximum": "2",  # for each of Hadoop's own: 5 and 7 would be hours on a store that hangs
+        "fs.s3a.retry.limit": "3",
         "fs.s3a.performance.flags": "create,mkdir,delete",
         # a rename less a file: what a task leaves half done in staging, the audit finds
         "mapreduce.fileoutputcommitter.algorithm.version": "2",

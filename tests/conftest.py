@@ -133,7 +133,7 @@ class Result:
 
     def quarantine(self):
         files = sorted((self.output / "_etl" / "quarantine").rglob("*.json"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [json.loads(line) for file in files for line in file.read_text().split("\n") if line]
 
 
 @pytest.fixture
@@ -155,10 +155,10 @@ def job(spark, monkeypatch, tmp_path):
     return run
 
 
-def run_process(*arguments, cwd, env=None, timeout=240):
-    """Runs etl.py as users do, in a process of its own."""
-    command = [sys.executable, str(ROOT / "etl.py"), *map(str, arguments)]
-    environment = {**os.environ, **(env or {})}
+def run_process(*arguments, cwd, env=None, timeout=240, code=""):
+    """Runs etl.py as users do, in a process of its own; or code that imports it."""
+    command = [sys.executable, *(["-c", code] if code else [str(ROOT / "etl.py")]), *map(str, arguments)]
+    environment = {**os.environ, **({"PYTHONPATH": str(ROOT)} if code else {}), **(env or {})}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
@@ -267,4 +267,6 @@ def sample_tables(spark, tmp_path_factory):
         assert etl.main(["--input", str(SAMPLE), "--output", str(output)]) == 0
     spark.catalog.clearCache()
     return output
+
+
 from cloud_fixtures import account, recorded  # noqa: E402, F401
