@@ -468,7 +468,7 @@ def account_html(lake: Lake) -> str:
     """What became of each line that the run read."""
     account = read_account(lake)
     rows = [
-        {"read": unit, "class": name.replace("_", " "), "what": CLASSES[name], "count": account[side][name]}
+        {"read": unit, "class": name.replace("_", " "), "count": account[side][name], "what": CLASSES[name]}
         for side, unit in (("events", "log lines"), ("songs", "song records"))
         for name in CLASSES
         if name in account.get(side, {})
