@@ -1006,7 +1006,8 @@ def explain(error: BaseException, place: str = "") -> Stop:
     for text, remedy in HINTS.items():
         found = re.search(text, f"{one_line(error)} {error}")
         if found:
-            return Stop(SETTINGS, f"{place or 'Spark'}: {remedy.format(hadoop=hadoop_version())} ({found[0]})")
+            remedy = remedy.replace("{hadoop}", hadoop_version()) if "{hadoop}" in remedy else remedy
+            return Stop(SETTINGS, f"{place or 'Spark'}: {remedy} ({found[0]})")
     return Stop(FAILED, f"{place or type(error).__name__}: {one_line(error)}")
 
 
@@ -1021,7 +1022,10 @@ def reaching(place: str):
 
 def hadoop_version() -> str:
     """The version of Spark's own Hadoop, which hadoop-aws must have exactly."""
-    jars = Path(_find_spark_home(), "jars").glob("hadoop-client-api-*.jar")
+    try:
+        jars = Path(_find_spark_home(), "jars").glob("hadoop-client-api-*.jar")
+    except SystemExit:  # in a YARN container, where pyspark came as a zip and Spark has no home
+        return "VERSION"
     return next((jar.stem.rpartition("-")[2] for jar in jars), "VERSION")
 
 
