@@ -193,7 +193,7 @@ def free_port():
 class S3Server:
     """SeaweedFS on this machine, with one identity and signatures checked."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *arguments):
         self.folder = folder
         ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
         config = folder / "s3.json"
@@ -207,7 +207,7 @@ class S3Server:
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-s3", f"-s3.config={config}",
             "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-volume.max=50", "-master.volumeSizeLimitMB=64",
-            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc,
+            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc, *arguments,
         ]  # fmt: skip
         self.log = (folder / "weed.log").open("w")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, cwd=folder)
@@ -245,7 +245,7 @@ class S3Server:
         return path
 
     def stop(self):
-        self.process.kill()  # it would take its time, and nothing of it is kept
+        self.process.kill()  # asked politely, it takes half a minute
         self.process.wait(30)
         self.log.close()
 
@@ -255,3 +255,18 @@ def s3(tmp_path_factory):
     server = S3Server(tmp_path_factory.mktemp("s3"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def sample_tables(spark, tmp_path_factory):
+    """An OUTPUT that one run made from the sample."""
+    output = tmp_path_factory.mktemp("sample") / "output"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(etl, "start_spark", lambda run, session: spark)
+        patch.setattr(SparkSession, "stop", lambda self: None)
+        assert etl.main(["--input", str(SAMPLE), "--output", str(output)]) == 0
+    spark.catalog.clearCache()
+    return output
+
+
+from cloud_fixtures import account, recorded  # noqa: E402, F401

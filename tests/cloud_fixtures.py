@@ -1,0 +1,185 @@
+"""What the tests of cloud/ share: a run of the job on S3 with every request written down, and AWS in this process."""
+
+import http.client
+import http.server
+import json
+import re
+import threading
+import urllib.parse
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import aws
+import boto3
+import botocore.client
+import pytest
+from botocore import xform_name
+from conftest import play, run_process, song, write_input
+from moto import mock_aws
+
+REGION, ACCOUNT = "us-west-2", "123456789012"
+INPUT, OUTPUT, BUCKET = "s3://source/in", "s3://lake/out", "lake"
+
+
+class Call(NamedTuple):
+    """What IAM is asked for one request: an action on a resource, and for listings the prefix."""
+
+    action: str
+    resource: str
+    prefix: str | None = None
+
+
+def calls_of(method: str, target: str, headers, body: bytes):
+    """The IAM actions that an S3 request needs, as the service authorization reference of S3 has them."""
+    path, _, query = target.partition("?")
+    bucket, _, key = urllib.parse.unquote(path).lstrip("/").partition("/")
+    asked = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    thing = f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
+    if not key and method in ("GET", "HEAD") and not asked.keys() & {"location", "uploads", "versions", "policy"}:
+        yield Call("s3:ListBucket", thing, asked.get("prefix"))
+    elif not key and method == "POST" and "delete" in asked:
+        for item in ElementTree.fromstring(body).iter("{*}Key"):
+            yield Call("s3:DeleteObject", f"{thing}/{item.text}")
+    elif key and method == "DELETE" and "uploadId" in asked:
+        yield Call("s3:AbortMultipartUpload", thing)
+    elif key and method in ("GET", "HEAD", "DELETE") and not asked.keys() - {"x-id", "partNumber"}:
+        yield Call("s3:DeleteObject" if method == "DELETE" else "s3:GetObject", thing)
+    elif key and (method == "PUT" or (method == "POST" and asked.keys() & {"uploads", "uploadId"})):
+        yield Call("s3:PutObject", thing)
+        if "x-amz-copy-source" in headers:
+            source = urllib.parse.unquote(headers["x-amz-copy-source"]).lstrip("/")
+            yield Call("s3:GetObject", f"arn:aws:s3:::{source}")
+    else:
+        raise ValueError(f"no IAM action is known for {method} {target}")
+
+
+def allows(statement: dict, call: Call) -> bool:
+    conditions = statement.get("Condition", {}).get("StringLikeIfExists", {})
+    prefix = conditions.get("s3:prefix", "*")
+    return (
+        call.action in statement["Action"]
+        and any(fnmatchcase(call.resource, pattern) for pattern in statement["Resource"])
+        and (call.prefix is None or fnmatchcase(call.prefix, prefix))
+    )
+
+
+class Recorder:
+    """Passes requests on to an S3 server and keeps what IAM would be asked for each."""
+
+    def __init__(self, endpoint: str):
+        self.calls, server = set(), urllib.parse.urlsplit(endpoint).netloc
+        calls = self.calls
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                calls.update(calls_of(self.command, self.path, self.headers, body))
+                onward = http.client.HTTPConnection(server, timeout=60)
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+                onward.request(self.command, self.path, body, headers)
+                answer = onward.getresponse()
+                content = answer.read()
+                self.send_response_only(answer.status, answer.reason)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                        self.send_header(name, value)
+                length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+                self.send_header("Content-Length", length or 0)
+                self.end_headers()
+                self.wfile.write(content)
+                onward.close()
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Recorded(NamedTuple):
+    """A run of the job from bucket `source` to bucket `lake`: what it asked for, and what it left there."""
+
+    calls: set
+    objects: dict  # key -> content
+    endpoint: str
+
+    @property
+    def report(self) -> bytes:
+        return next(content for key, content in self.objects.items() if key.startswith("out/_etl/runs/"))
+
+
+@pytest.fixture(scope="session")
+def recorded(s3, tmp_path_factory):
+    client = s3.bucket("source")
+    s3.bucket(BUCKET)
+    folder, recorder = tmp_path_factory.mktemp("recorded"), Recorder(s3.endpoint)
+    songs = [song(), song(song_id="SO2", title="Home", year=0, artist_latitude=None)]
+    plays = [play(itemInSession=number, ts=1541106106796 + number * 86_400_000) for number in range(40)]
+    write_input(folder, songs, [[*plays, b"cut off"]])
+    for path in folder.rglob("*.json"):
+        client.upload_file(str(path), "source", f"in/{path.relative_to(folder)}")
+    config = s3.config(tmp_path_factory.mktemp("config"), INPUT, OUTPUT, endpoint=recorder.endpoint)
+    for _ in range(2):  # the second run finds nothing to do
+        done = run_process("--config", config, "--max-rejected", "0.1", cwd=folder, timeout=400)
+        assert done.returncode == 0, done.stderr[-3000:]
+    listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    keys = [item["Key"] for page in listed for item in page["Contents"] if not item["Key"].endswith("/")]
+    objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+    return Recorded(recorder.calls, objects, recorder.endpoint)
+
+
+@pytest.fixture
+def account(monkeypatch):
+    """An AWS account in this process; nothing is paused for."""
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setattr(aws, "pause", lambda seconds: None)
+    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        yield
+
+
+def client(service: str):
+    return boto3.client(service, region_name=REGION)
+
+
+def fill(objects: dict) -> None:
+    """Puts a lake into the account's bucket."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    for key, content in objects.items():
+        s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+def written(monkeypatch, reads: bool = False) -> list:
+    """Collects the names of the requests that are sent from now on: those that change something, or all."""
+    sent, send = [], botocore.client.BaseClient._make_api_call
+
+    def record(self, operation, parameters):
+        if reads or not re.match("Get|List|Describe|Head", operation):
+            sent.append(f"{self.meta.service_model.service_name}.{xform_name(operation)}")
+        return send(self, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", record)
+    return sent
+
+
+def dry_requests(module, capsys, *arguments) -> list:
+    """What a command would send: [(service.operation, parameters)]."""
+    capsys.readouterr()
+    assert module.main([*arguments, "--dry-run", "--region", REGION]) == 0
+    out, decoder, found = capsys.readouterr().out, json.JSONDecoder(), []
+    while "{\n" in out:
+        out = out[out.index("{\n") :]
+        request, end = decoder.raw_decode(out)
+        found += request.items()
+        out = out[end:]
+    return found

@@ -1,0 +1,176 @@
+"""cloud/catalog.py: the tables in Glue against a published lake, and the DDL run by Hive's own parser and catalogue."""
+
+import json
+import subprocess
+import sys
+
+import catalog
+import duckdb
+import pytest
+from cloud_fixtures import BUCKET, OUTPUT, client, dry_requests, fill, written
+from conftest import ROOT
+
+import etl
+
+DATABASE = catalog.DATABASE
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def lake(account, recorded):
+    fill(recorded.objects)
+    return recorded
+
+
+@pytest.fixture
+def said(capsys):
+    def run(*arguments):
+        code = catalog.main([*arguments, "--output", OUTPUT])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def tables() -> dict:
+    return {table["Name"]: table for table in client("glue").get_tables(DatabaseName=DATABASE)["TableList"]}
+
+
+def partitions(table: str) -> dict:
+    pages = client("glue").get_paginator("get_partitions").paginate(DatabaseName=DATABASE, TableName=table)
+    found = [item for page in pages for item in page["Partitions"]]
+    return {tuple(item["Values"]): item["StorageDescriptor"]["Location"] for item in found}
+
+
+def folders(lake, table: str) -> set:
+    """The folders that hold the table's files, as the bucket has them."""
+    keys = [key.removeprefix(f"out/{table}/") for key in lake.objects if key.startswith(f"out/{table}/")]
+    return {key.rpartition("/")[0] for key in keys if key.endswith(".parquet")}
+
+
+def test_the_tables_have_the_columns_types_and_partitions_of_the_lake(lake, said):
+    assert said("register")[0] == 0
+    made = tables()
+    assert made.keys() == etl.COLUMNS.keys()
+    for name, table in made.items():
+        columns = [*table["StorageDescriptor"]["Columns"], *table["PartitionKeys"]]
+        assert ", ".join(f"{column['Name']} {column['Type'].upper()}" for column in columns) == etl.COLUMNS[name]
+        wanted = {f"s3://{BUCKET}/out/{name}/{folder}/" for folder in folders(lake, name) - {""}}
+        assert set(partitions(name).values()) == wanted
+        assert bool(table["PartitionKeys"]) == (name not in ("users", "artists"))
+
+
+def test_registering_again_changes_nothing_and_check_agrees(lake, said, monkeypatch):
+    assert said("check")[0] == 1
+    said("register")
+    sent = written(monkeypatch)
+    code, out, _ = said("register")
+    assert (code, sent) == (0, []) and "0 changes" in out
+    assert said("check")[0] == 0
+
+
+def test_register_mends_what_differs_and_check_names_it(lake, said):
+    said("register")
+    glue = client("glue")
+    gone, *_ = partitions("songs")
+    glue.delete_partition(DatabaseName=DATABASE, TableName="songs", PartitionValues=list(gone))
+    stray = catalog.storage(f"s3://{BUCKET}/out/time/year=1999/month=1", [])
+    glue.create_partition(
+        DatabaseName=DATABASE, TableName="time", PartitionInput={"Values": ["1999", "1"], "StorageDescriptor": stray}
+    )
+    users = catalog.storage("s3://elsewhere/users", [])
+    glue.update_table(DatabaseName=DATABASE, TableInput={"Name": "users", "StorageDescriptor": users})
+    code, out, err = said("check")
+    assert (code, len(err.splitlines())) == (1, 1)
+    for text in ("users: columns", "songs: 1 partitions are missing", "time: 1 partitions are no longer there"):
+        assert text in out
+    assert said("register")[0] == 0 and said("check")[0] == 0
+
+
+def test_partitions_of_the_year_and_month_tables_can_be_projected(lake, said):
+    said("register")
+    assert said("register", "--projection")[0] == 0 and said("check", "--projection")[0] == 0
+    for name in ("songplays", "time"):
+        properties = tables()[name]["Parameters"]
+        assert properties["projection.enabled"] == "true" and properties["projection.month.range"] == "1,12"
+        assert properties["projection.year.range"] == "2018,2019"
+        assert properties["storage.location.template"] == f"s3://{BUCKET}/out/{name}/year=${{year}}/month=${{month}}"
+        assert partitions(name) == {}
+    assert partitions("songs") and "projection.enabled" not in tables()["songs"]["Parameters"]
+
+
+def test_only_a_published_commit_is_registered(lake, said):
+    newer = json.loads(lake.objects["out/_etl/commits/000000001.json"])
+    newer["tables"]["users"]["files"] = {}
+    client("s3").put_object(Bucket=BUCKET, Key="out/_etl/commits/000000002.json", Body=json.dumps(newer))
+    assert said("register")[0] == 0
+    client("s3").delete_object(Bucket=BUCKET, Key="out/_etl/done/000000001")
+    code, _, err = said("register")
+    assert (code, len(err.splitlines())) == (2, 1) and "no published commit" in err
+
+
+def test_each_table_says_its_grain_as_the_readme_does():
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in README.splitlines()]
+    assert {row[0]: row[1] for row in cells if row[0] in etl.COLUMNS and len(row) == 4} == catalog.GRAIN
+
+
+def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch):
+    sent, printed = written(monkeypatch, reads=True), set()
+    for command in ("ddl", "register", "check"):
+        printed |= {name for name, _ in dry_requests(catalog, capsys, command, "--output", OUTPUT)}
+    assert sent == []
+    for command in ("register", "register", "check", "ddl"):
+        said(command)
+    assert len(set(sent)) > 5 and set(sent) <= printed
+
+
+HIVE = """
+import sys
+from pyspark.sql import SparkSession
+folder, ddl = sys.argv[1:]
+session = (
+    SparkSession.builder.master("local[1]").enableHiveSupport()
+    .config("spark.ui.enabled", "false")
+    .config("spark.sql.warehouse.dir", f"{folder}/warehouse")
+    .config("spark.hadoop.javax.jdo.option.ConnectionURL", f"jdbc:derby:{folder}/metastore;create=true")
+    .config("spark.driver.extraJavaOptions", f"-XX:TieredStopAtLevel=1 -Dderby.system.home={folder}")
+    .config("spark.sql.session.timeZone", "UTC")
+    .getOrCreate()
+)
+session.sql("CREATE DATABASE sparkify")
+for statement in open(ddl).read().split(";\\n"):
+    if statement.strip():
+        session.sql(statement)
+for table in session.catalog.listTables("sparkify"):
+    rows = session.table(f"sparkify.{table.name}")
+    print("count", table.name, rows.count(), table.description, sep="|")
+first = session.sql("SELECT min(start_time), min(year), max(month) FROM sparkify.songplays").first()
+print("first", *first, sep="|")
+"""
+
+
+def test_the_ddl_can_leave_partitions_to_athenas_projection(lake, said):
+    code, ddl, _ = said("ddl", "--projection")
+    assert code == 0 and "'projection.enabled' = 'true'" in ddl and "`month` int" in ddl
+    assert ddl.count("ALTER TABLE") == 1  # of songs
+
+
+def test_the_ddl_makes_tables_that_count_as_the_parquet_does(lake, said, tmp_path):
+    code, ddl, _ = said("ddl")
+    assert code == 0
+    for key, content in lake.objects.items():
+        path = tmp_path / BUCKET / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "ddl.sql").write_text(ddl.replace(f"s3://{BUCKET}/", f"file://{tmp_path}/{BUCKET}/"))
+    (tmp_path / "hive.py").write_text(HIVE)
+    command = [sys.executable, str(tmp_path / "hive.py"), str(tmp_path), str(tmp_path / "ddl.sql")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.split("|") for line in done.stdout.splitlines()]
+    counts = {name: int(count) for kind, name, count, _ in (line for line in lines if line[0] == "count")}
+    grains = {name: grain for kind, name, _, grain in (line for line in lines if line[0] == "count")}
+    files = f"{tmp_path}/{BUCKET}/out"
+    sql = "SELECT count(*) FROM read_parquet('{}/{}/**/*.parquet')"
+    assert counts == {name: duckdb.sql(sql.format(files, name)).fetchall()[0][0] for name in etl.COLUMNS}
+    assert counts["songplays"] > 0 and grains == {name: f"one row per {grain}" for name, grain in catalog.GRAIN.items()}
+    assert ["first", "2018-11-01 21:01:46.796000", "2018", "12"] in lines

@@ -1,0 +1,145 @@
+"""The job on YARN with HDFS and on a standalone cluster, as spark-submit runs it, with both its ends on S3.
+
+Executors are other processes without Python; what they know of S3 they get from the driver.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, all_tables, play, run_process, song, write_input
+
+sys.path.insert(0, str(Path(__file__).with_name("cluster")))
+from clusters import Standalone, Yarn, kill, wait_for
+
+pytestmark = pytest.mark.cluster
+BUCKET = "cluster"
+
+
+@pytest.fixture(scope="module")
+def lake(s3, tmp_path_factory):
+    """A bucket with input that is good below in/ and beyond repair below bad/; and what a local run makes of in/."""
+    folder, client = tmp_path_factory.mktemp("input"), s3.bucket(BUCKET)
+    songs = [song(song_id=f"SO{number}", title=f"Title {number}", year=2000 + number % 3) for number in range(20)]
+    days = [
+        [
+            play(
+                sessionId=day,
+                itemInSession=number,
+                song=f"Title {number}",
+                ts=1541106106796 + day * 86_400_000 + number,
+            )
+            for number in range(200)
+        ]
+        for day in range(4)
+    ]
+    write_input(folder / "in", songs, days)
+    write_input(folder / "bad", songs, [[b"{"] * 10 + days[0][:10]])
+    for path in folder.rglob("*.json"):
+        client.upload_file(str(path), BUCKET, str(path.relative_to(folder)))
+    done = run_process("--input", folder / "in", "--output", folder / "output", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    client.expected = all_tables(folder / "output")
+    assert len(client.expected["songplays"]) == 800 and len(client.expected["songs"]) == 20
+    return client
+
+
+@pytest.fixture(scope="module")
+def yarn(tmp_path_factory):
+    yield from started(Yarn, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory):
+    yield from started(Standalone, tmp_path_factory)
+
+
+def started(kind, tmp_path_factory):
+    cluster = kind(tmp_path_factory.mktemp(kind.__name__.lower()))
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(params=["yarn", "standalone"])
+def cluster(request):
+    return request.getfixturevalue(request.param)
+
+
+def keys(lake, prefix):
+    pages = lake.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+def published(lake, output, folder):
+    """The tables below a prefix of the bucket, as a reader sees them; nothing else is left there."""
+    for key in keys(lake, f"{output}/"):
+        if not key.endswith("/"):
+            path = folder / "copy" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lake.download_file(BUCKET, key, str(path))
+    assert not keys(lake, f"{output}/_etl/staging/") and not keys(lake, f"{output}/_etl/probes/")
+    return all_tables(folder / "copy" / output)
+
+
+@pytest.fixture
+def settings(s3, tmp_path):
+    """Writes a dl.cfg into the test's folder, the working directory of spark-submit."""
+
+    def write(source, output):
+        s3.config(tmp_path, f"s3://{BUCKET}/{source}", f"s3://{BUCKET}/{output}").rename(tmp_path / "dl.cfg")
+        return str(tmp_path / "dl.cfg")
+
+    return write
+
+
+ETL = str(ROOT / "etl.py")
+
+
+def test_in_client_mode_an_executor_that_is_killed_costs_no_row(cluster, lake, settings, tmp_path):
+    output = f"client-{type(cluster).__name__}".lower()
+    process = cluster.submit("--deploy-mode", "client", ETL, "--config", settings("in", output), cwd=tmp_path)
+    wait_for("the plays phase", lambda: process.says("\nplays"))
+    killed, *_ = wait_for("an executor", cluster.executors)
+    kill(killed)
+    code, _, err = process.ended()
+    assert code == 0, err[-3000:]
+    assert published(lake, output, tmp_path) == lake.expected
+
+
+def test_in_client_mode_refused_data_exit_with_3(cluster, lake, settings, tmp_path):
+    output = f"refused-{type(cluster).__name__}".lower()
+    code, out, _ = cluster.submit(ETL, "--config", settings("bad", output), cwd=tmp_path).ended()
+    assert code == 3 and "more than MAX_REJECTED = 0.01 allows" in out  # to which spark-submit sends Python's stderr
+    assert keys(lake, f"{output}/_etl/quarantine/") and not keys(lake, f"{output}/songplays")
+
+
+def test_in_cluster_mode_the_driver_finds_the_dl_cfg_of_files(yarn, lake, settings, tmp_path):
+    process = yarn.submit("--deploy-mode", "cluster", "--files", settings("in", "shipped"), ETL, cwd=tmp_path)
+    code, _, err = process.ended()
+    assert (code, yarn.attempts()) == (0, 1), err[-2000:] + yarn.driver_logs()
+    assert published(lake, "shipped", tmp_path) == lake.expected
+
+
+def test_in_cluster_mode_a_driver_that_is_killed_is_run_again_and_each_row_is_there_once(
+    yarn, lake, settings, tmp_path
+):
+    process = yarn.submit("--deploy-mode", "cluster", "--files", settings("in", "again"), ETL, cwd=tmp_path)
+    wait_for("a staged table", lambda: [key for key in keys(lake, "again/_etl/staging/") if "/songs/" in key])
+    kill(*yarn.drivers())
+    code, _, err = process.ended()
+    assert (code, yarn.attempts()) == (0, 2), err[-2000:] + yarn.driver_logs()
+    assert published(lake, "again", tmp_path) == lake.expected
+
+
+def test_in_cluster_mode_refused_data_exit_with_1_twice_refused_or_once(yarn, lake, settings, tmp_path):
+    config = settings("bad", "refused-twice")
+    code, _, _ = yarn.submit("--deploy-mode", "cluster", "--files", config, ETL, cwd=tmp_path).ended()
+    assert (code, yarn.attempts()) == (1, 2)
+    assert yarn.driver_logs().count("more than MAX_REJECTED = 0.01 allows") == 2
+    assert not [key for key in keys(lake, "refused-twice/") if "/_etl/" not in key]
+    assert not keys(lake, "refused-twice/_etl/staging/")
+    once = ["--deploy-mode", "cluster", "--conf", "spark.yarn.maxAppAttempts=1", "--files", config, ETL]
+    code, _, _ = yarn.submit(*once, cwd=tmp_path).ended()
+    assert (code, yarn.attempts()) == (1, 1)
