@@ -40,6 +40,8 @@ LINES = {
     "a comma first": (b"{," + P[1:], "malformed"),
     "a bracket for a brace": (P[:-1] + b"]", "malformed"),
     "True of Python": (P[:-1] + b',"x":True}', "malformed"),
+    "NaN where nothing is read": (P[:-1] + b',"x":NaN}', "malformed"),
+    "Infinity where text is due": (H % b'"level":-Infinity', "malformed"),
     "undefined of JavaScript": (P[:-1] + b',"x":undefined}', "malformed"),
     "a hexadecimal number": (P.replace(b"200.5", b"0x10"), "malformed"),
     "a number with a plus": (P.replace(b"200.5", b"+200.5"), "malformed"),

@@ -39,7 +39,7 @@ RANDOM = {
     "connections reset at 5 %": ("reset", 0.05),
     "answers lost at 5 %": ("lost", 0.05),
     "answers cut short at 5 %": ("cut", 0.05),
-    "a second's delay at 10 %": ("delay", 0.1),
+    "a delay of 1 s at 10 %": ("delay", 0.1),
 }
 
 
@@ -124,7 +124,7 @@ def test_a_whole_run_of_spark_against_a_bad_store(lakes, job, tmp_path, name):
     assert SECRET not in done.stdout + done.stderr and KEY not in done.stdout + done.stderr
     tables = [key for key in lakes.keys(f"{name}/out/") if "/_etl/" not in key]
     if done.returncode:
-        assert name not in ("busy at 5 %", "busy at 20 %", "a second's delay at 10 %"), done.stderr
+        assert name not in ("busy at 5 %", "busy at 20 %", "a delay of 1 s at 10 %"), done.stderr
         assert (len(done.stderr.splitlines()), tables) == (1, []), done.stderr
     again = run_process("--config", lakes.server.config(tmp_path, source, output), cwd=tmp_path)
     assert again.returncode == 0, done.stderr + again.stderr
