@@ -769,31 +769,28 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
     run.events["lines"] = sum(account.values())
     check_account(run, "log_data", events, account, run.events["lines"] - account["blank"])
 
-    repeated = repeated_keys(stage_plays(events)).cache()
-    repeated.count()  # now Spark knows how few they are, and broadcasts them instead of shuffling every play
-    plays = settle_copies(stage_plays(events), repeated)
-    account.update(dict(plays.where("outcome <> 'songplays'").groupBy("outcome").count().collect()))
-    account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
-    run.events.update({name: account[name] for name in EVENT_CLASSES})
-    if account["key_conflict"]:
-        keep_rejected(run, "log_data", key_conflicts(plays, lines))
-
-    def stage_songplays() -> None:
-        # a file holds one part of one month: enough parts to keep the cores busy, and no more files than that
-        hour = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
-        part = F.floor(hour * -(-max(plays_in.values()) // PLAYS_PER_FILE) / (31 * 24))
-        songplays = songplays_table(plays, catalog.result())
-        stage_table(run, "songplays", songplays.repartition("year", "month", part))
-
-    def count_ambiguous() -> None:
-        matched = match_plays(plays.where("outcome = 'songplays'"), catalog.result())
-        run.events["ambiguous"] = matched.where("candidates > 1").count()
-
     def stage_dimensions() -> None:
         stage_table(run, "users", users_table(events))
         stage_table(run, "time", time_table(stage_plays(events)).repartition("year", "month"))
 
-    in_parallel(lambda step: step(), (stage_dimensions, stage_songplays, count_ambiguous))
+    def stage_fact() -> None:
+        repeated = repeated_keys(stage_plays(events)).cache()
+        repeated.count()  # now Spark knows how few they are, and broadcasts them instead of shuffling every play
+        plays = settle_copies(stage_plays(events), repeated)
+        account.update(dict(plays.where("outcome <> 'songplays'").groupBy("outcome").count().collect()))
+        account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
+        run.events.update({name: account[name] for name in EVENT_CLASSES})
+        if account["key_conflict"]:
+            keep_rejected(run, "log_data", key_conflicts(plays, lines))
+        songplays = songplays_table(plays, catalog.result())
+        # a file holds one part of one month: enough parts to keep the cores busy, and no more files than that
+        hour = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
+        part = F.floor(hour * -(-max(plays_in.values()) // PLAYS_PER_FILE) / (31 * 24))
+        stage_table(run, "songplays", songplays.repartition("year", "month", part))
+        matched = match_plays(plays.where("outcome = 'songplays'"), catalog.result())
+        run.events["ambiguous"] = matched.where("candidates > 1").count()
+
+    in_parallel(lambda stage: stage(), (stage_fact, stage_dimensions))
 
 
 def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:
