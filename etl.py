@@ -11,22 +11,28 @@ Writes  OUTPUT/{songplays,users,songs,artists,time}   Parquet, published whole o
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # for a Ctrl-C while the rest is imported
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import argparse
 import asyncio
 import configparser
 import gzip
 import hashlib
 import json
-import os
+import logging
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -39,7 +45,9 @@ import obstore
 import pyspark
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
 from obstore.store import LocalStore, S3Store
+from pyspark import SparkConf, SparkContext
 from pyspark.find_spark_home import _find_spark_home
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -95,26 +103,18 @@ KEYS = {table: columns.split()[0] for table, columns in COLUMNS.items()}
 PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"]}  # songs: SONGS_PARTITION_BY
 SONG_LAYOUTS = ("year", "year,artist_id")
 PLAY_KEY = ("user_id", "session_id", "item_in_session", "ts")
-PLAY_CONTENT = (
-    "artist_name",
-    "first_name",
-    "gender",
-    "last_name",
-    "length",
-    "level",
-    "location",
-    "title",
-    "user_agent",
-)
-CATALOG = ("song_id", "title", "artist_id", "artist_name", "duration", "year", "location", "latitude", "longitude")
+PLAY_CONTENT = tuple("artist_name first_name gender last_name length level location title user_agent".split())
+CATALOG = tuple("song_id title artist_id artist_name duration year location latitude longitude".split())
 EVENT_CLASSES = ("blank", "malformed", "invalid", "out_of_scope", "duplicate", "key_conflict", "songplays")
 SONG_CLASSES = ("malformed", "invalid", "duplicate", "variant", "songs")
 
 PLAYS_PER_FILE = 250_000
-SHUFFLE_BYTES = 32 * 2**20  # of log text to a shuffle partition
+SHUFFLE_BYTES = 32 * 2**20  # of input to a shuffle partition
+SMALL_BYTES = 64 * 2**20  # of input, below which compiling costs more than it gains
 PACK_BYTES = 8 * 2**20
 GETS_IN_FLIGHT = 128
 COPIES_IN_FLIGHT = 32
+ANSWER_SECONDS = 120  # that a store may take for one answer, before the run gives up or asks again
 
 
 # ── Storage and the run: one set of calls for local folders and S3 ───────────────────────────────────────────────────
@@ -157,7 +157,9 @@ class Place(NamedTuple):
 
     def delete_tree(self, prefix: str) -> None:
         if self.bucket:  # boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
-            self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).delete()
+            for answer in self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).delete():
+                for error in answer.get("Errors", ()):
+                    raise OSError(f"{error['Key']}: not deleted, {error['Code']}")
         else:
             shutil.rmtree(f"{self.path}/{prefix}", ignore_errors=True)
 
@@ -171,7 +173,9 @@ class Run:
     source: Place
     lake: Place
     number: int = 0  # of the commit that this run is to make
-    committed: bool = False
+    committed: Optional[bool] = False  # None: asked for, and not known
+    place: str = ""  # what is being reached now, for the message when it fails
+    java: Optional[subprocess.Popen] = None
     spark: Optional[SparkSession] = None
     pinned: dict[str, list[str]] = field(default_factory=dict)  # side -> its listing
     events: dict[str, int] = field(default_factory=dict)
@@ -187,9 +191,9 @@ class Run:
         return self.settings.songs_partition_by.split(",") if table == "songs" else PARTITIONS.get(table, [])
 
     @contextmanager
-    def phase(self, name: str):
-        say(f"{name} …")
-        start = time.monotonic()
+    def phase(self, name: str, place: str):
+        print(f"{name} …", flush=True)
+        self.place, start = place, time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - start, 2)
 
@@ -198,12 +202,8 @@ def run_id(start: datetime) -> str:
     return f"{start:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def say(text: str, end: str = "\n") -> None:
-    print(text, end=end, flush=True)
-
-
 def in_parallel(action, items) -> None:
-    """Requests that wait for the store wait together."""
+    """Requests wait together for the store, and Spark's jobs share its cores."""
     with ThreadPoolExecutor(COPIES_IN_FLIGHT) as pool:
         list(pool.map(action, items))  # list() raises what an action raised
 
@@ -216,24 +216,15 @@ def list_input(source: Place, side: str):
     try:
         for item in (item for chunk in obstore.list(source.store, side, chunk_size=1000) for item in chunk):
             is_hidden = any(part[0] in "_." for part in item["path"].split("/")[1:])
-            is_input = item["path"].endswith(".json") and not is_hidden
-            version = item["e_tag"] or str(item["last_modified"])
-            yield json.dumps([item["path"], item["size"], version]) if is_input else None
+            version = [item["path"], item["size"], item["e_tag"] or str(item["last_modified"])]
+            yield json.dumps(version) if item["path"].endswith(".json") and not is_hidden else None
     except InvalidPathError as error:
-        key = str(error).splitlines()[0].partition(": ")[2]
-        raise Stop(SETTINGS, f"{source.uri}/{side}: a key cannot be addressed: {key!r}; rename the object") from None
+        key = re.search(r'Path "(.*?)":|$', str(error), re.DOTALL)[1]
+        raise Stop(SETTINGS, f"{source.uri}: a key cannot be addressed: {key!r}; rename the object") from None
 
 
 def changed(source: Place, key: str) -> Stop:
     return Stop(FAILED, f"{source.uri}: input changed while it was read: {key}; run again")
-
-
-def check_unchanged(source: Place, side: str, pinned: list[str]) -> None:
-    """Lists a side again.  Raises Stop where a pinned object is changed or gone; new ones wait for the next run."""
-    missing = set(pinned)
-    missing.difference_update(list_input(source, side))
-    if missing:
-        raise changed(source, json.loads(min(missing))[0])
 
 
 async def fetch(source: Place, key: str, size: int, version: str) -> bytes:
@@ -241,13 +232,13 @@ async def fetch(source: Place, key: str, size: int, version: str) -> bytes:
     try:
         answer = await obstore.get_async(source.store, key, options={"if_match": version})
         data = bytes(await answer.bytes_async())
+        if len(data) != size:
+            raise OSError(f"{len(data)} of {size} bytes")
+        return data
     except (FileNotFoundError, PreconditionError):
         raise changed(source, key) from None
     except (BaseError, OSError) as error:
         raise Stop(FAILED, f"{source.uri}/{key}: cannot be read to its end: {one_line(error)}; run again") from None
-    if len(data) != size:
-        raise Stop(FAILED, f"{source.uri}/{key}: cannot be read to its end: {len(data)} of {size} bytes; run again")
-    return data
 
 
 async def pack_songs(source: Place, pinned: list[str], lake: Place, folder: str) -> int:
@@ -271,13 +262,13 @@ async def pack_songs(source: Place, pinned: list[str], lake: Place, folder: str)
             async with lock:
                 for line in (data[3:] if data[:3] == b"\xef\xbb\xbf" else data).split(b"\n"):
                     if line.strip(b" \t\r"):
-                        pack.extend(b"%s\t%s\n" % (quote(key).encode(), line[:-1] if line[-1:] == b"\r" else line))
+                        pack.extend(b"%s\t%s\n" % (quote(key).encode(), line))
                         records += 1
                 if len(pack) >= PACK_BYTES:
                     await flush()
                 done += 1
             if sys.stdout.isatty() and (done % 250 == 0 or done == len(pinned)):
-                say(f"\r  song {done:,} of {len(pinned):,}", end="\n" if done == len(pinned) else "")
+                print(f"\r  song {done:,} of {len(pinned):,}", end="\n" * (done == len(pinned)), flush=True)
 
     await asyncio.gather(*(work() for _ in range(GETS_IN_FLIGHT)))
     await flush()
@@ -341,112 +332,86 @@ def parse_lines(lines: DataFrame, fields: str, doubles: tuple[str, ...]) -> Data
         .when(~is_typed, "a number field is not a JSON number that fits its type")
     )
     parsed = lines.withColumn("json", wrapped).withColumn("record", F.col("json.wrapped")["record"])
-    return parsed.withColumn("malformed", malformed).drop("json")
+    return parsed.withColumn("malformed", malformed)
 
 
 # ── Staging: renamed, typed and classed, not yet joined or deduplicated ──────────────────────────────────────────────
 
 
-def text_of(name: str, alias: str = "") -> Column:
+def text_of(name: str, alias: str) -> Column:
     """A text field of the record, as written; "" and NULL are both NULL."""
-    return F.nullif(F.col(f"record.{name}"), F.lit("")).alias(alias or name)
+    return F.nullif(F.col(f"record.{name}"), F.lit("")).alias(alias)
 
 
-def rejected_text(line: Column) -> Column:
-    """The line, without a CR at its end, where it has a `reason`; NULL elsewhere, so that a cache stays small."""
-    raw = line.cast("binary")
-    without_cr = F.when(F.endswith(line, F.lit("\r")), raw.substr(F.lit(1), F.octet_length(line) - 1)).otherwise(raw)
-    return F.when(F.col("reason").isNotNull(), without_cr.cast("string"))
+def classed(parsed: DataFrame, invalid: Column, accepted: Column, *fields: Column) -> DataFrame:
+    """One row per line: file, line, bytes, class (blank, malformed, invalid or `accepted`), reason, and the fields."""
+    is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
+    is_malformed = F.col("malformed").isNotNull()
+    kind = F.when(is_malformed, F.when(is_blank, "blank").otherwise("malformed"))
+    reason = F.when(~(is_malformed & is_blank), F.coalesce("malformed", invalid))
+    text = F.expr("substring(CAST(line AS BINARY), 1, octet_length(line) - CAST(endswith(line, '\r') AS INT))")
+    return parsed.select(
+        "file",
+        kind.when(invalid.isNotNull(), "invalid").otherwise(accepted).alias("class"),
+        reason.alias("reason"),
+        text.cast("string").alias("line"),  # without a CR at its end; as bytes, since it need not be UTF-8
+        F.octet_length("line").alias("bytes"),
+        *fields,
+    )
 
 
 def stage_events(lines: DataFrame) -> DataFrame:
     """One row per physical line of the logs, with its class; nothing downstream sees camelCase.
 
-    Columns  file, line; class: blank, malformed, invalid, out_of_scope or play; the reason of the middle two
+    Columns  as `classed` describes; an accepted line is a play or out_of_scope
     Units    ts in epoch milliseconds, length in seconds
     """
-    user_id = F.expr("try_cast(record.userId AS BIGINT)")
-    is_bad_user = text_of("userId").isNotNull() & ~F.coalesce(
-        (user_id >= 0) & (user_id.cast("string") == F.col("record.userId")), F.lit(False)
-    )
+    user_id, page = F.expr("try_cast(record.userId AS BIGINT)"), F.col("record.page")
+    is_number = F.coalesce((user_id >= 0) & (user_id.cast("string") == F.col("record.userId")), F.lit(False))
     lacks_key = user_id.isNull() | F.col("record.sessionId").isNull() | F.col("record.itemInSession").isNull()
     in_range = F.coalesce(F.col("record.ts").between(946_684_800_000, 4_102_444_799_999), F.lit(False))
-    is_play = F.col("record.page") == "NextSong"
-    is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
     invalid = (
-        F.when(text_of("page").isNull(), "no page")
+        F.when(F.coalesce(page, F.lit("")) == "", "no page")
         .when(~in_range, "ts is missing or outside 2000-01-01 to 2099-12-31")
-        .when(is_bad_user, "userId is not a whole number that fits BIGINT")
-        .when(is_play & lacks_key, "a play without userId, sessionId or itemInSession")
+        .when((F.col("record.userId") != "") & ~is_number, "userId is not a whole number that fits BIGINT")
+        .when((page == "NextSong") & lacks_key, "a play without userId, sessionId or itemInSession")
     )
-    kind = (
-        F.when(F.col("malformed").isNotNull(), F.when(is_blank, "blank").otherwise("malformed"))
-        .when(F.col("invalid").isNotNull(), "invalid")
-        .otherwise(F.when(is_play, "play").otherwise("out_of_scope"))
-    )
-    parsed = parse_lines(lines, EVENT, ("length",))
-    return parsed.withColumn("invalid", F.when(F.col("malformed").isNull(), invalid)).select(
-        "file",
-        "line",
-        kind.alias("class"),
-        F.when(kind != "blank", F.coalesce("malformed", "invalid")).alias("reason"),
-        text_of("artist", "artist_name"),
-        text_of("firstName", "first_name"),
-        text_of("gender"),
+    return classed(
+        parse_lines(lines, EVENT, ("length",)),
+        invalid,
+        F.when(page == "NextSong", "play").otherwise("out_of_scope"),
+        *(text_of("artist", "artist_name"), text_of("firstName", "first_name"), text_of("gender", "gender")),
+        *(text_of("lastName", "last_name"), text_of("level", "level"), text_of("location", "location")),
+        *(text_of("song", "title"), text_of("userAgent", "user_agent"), user_id.alias("user_id")),
+        *(F.col("record.length"), F.col("record.ts"), F.col("record.sessionId").alias("session_id")),
         F.col("record.itemInSession").alias("item_in_session"),
-        text_of("lastName", "last_name"),
-        "record.length",
-        text_of("level"),
-        text_of("location"),
-        F.col("record.sessionId").alias("session_id"),
-        text_of("song", "title"),
-        "record.ts",
-        text_of("userAgent", "user_agent"),
-        user_id.alias("user_id"),
     )
 
 
-def stage_plays(events: DataFrame) -> DataFrame:
-    """Events that are plays, every copy of them, with surrogate key and time.
-
-    Key      songplay_id, md5 of the natural key `userId|sessionId|itemInSession|ts`; not yet unique
-    """
+def stage_plays(events: DataFrame, *others: str) -> DataFrame:
+    """Events that are plays, every copy of them, with time and surrogate key, which is not yet unique."""
     plays = events.where(F.col("class") == "play").withColumn("start_time", F.timestamp_millis("ts"))
     return plays.select(
         F.md5(F.concat_ws("|", *PLAY_KEY)).alias("songplay_id"),
-        "start_time",
-        F.year("start_time").alias("year"),
-        F.month("start_time").alias("month"),
-        *("file", "line", *PLAY_KEY, *PLAY_CONTENT),
+        *("start_time", F.year("start_time").alias("year"), F.month("start_time").alias("month")),
+        *("file", *PLAY_KEY, *PLAY_CONTENT, *others),
     )
 
 
 def stage_songs(lines: DataFrame) -> DataFrame:
-    """One row per song record: file, line, class (malformed, invalid or record), reason, and the fields of CATALOG.
+    """One row per song record, with its class; an accepted one is a record, with the fields of CATALOG.
 
     Units    duration in seconds; latitude and longitude in degrees, NULL outside ±90 and ±180; year 0 is unknown
     """
-    lacks = reduce(Column.__or__, (text_of(name).isNull() for name in ("song_id", "title", "artist_id", "artist_name")))
+    texts = [text_of(name, name) for name in ("song_id", "title", "artist_id", "artist_name")]
     is_positive = F.coalesce(F.col("record.duration") > 0, F.lit(False))
     latitude, longitude = F.col("record.artist_latitude"), F.col("record.artist_longitude")
-    invalid = F.when(lacks, "no song_id, title, artist_id or artist_name").when(~is_positive, "duration not positive")
-    kind = (
-        F.when(F.col("malformed").isNotNull(), "malformed")
-        .when(F.col("invalid").isNotNull(), "invalid")
-        .otherwise("record")
-    )
-    parsed = parse_lines(lines, SONG, ("duration", "artist_latitude", "artist_longitude"))
-    return parsed.withColumn("invalid", F.when(F.col("malformed").isNull(), invalid)).select(
-        "file",
-        "line",
-        kind.alias("class"),
-        F.coalesce("malformed", "invalid").alias("reason"),
-        text_of("song_id"),
-        text_of("title"),
-        text_of("artist_id"),
-        text_of("artist_name"),
-        "record.duration",
-        F.coalesce("record.year", F.lit(0)).alias("year"),
+    lacks = reduce(Column.__or__, (text.isNull() for text in texts))
+    return classed(
+        parse_lines(lines, SONG, ("duration", "artist_latitude", "artist_longitude")),
+        F.when(lacks, "no song_id, title, artist_id or artist_name").when(~is_positive, "duration not positive"),
+        F.lit("record"),
+        *(*texts, F.col("record.duration"), F.coalesce("record.year", F.lit(0)).alias("year")),
         text_of("artist_location", "location"),
         F.when(latitude.between(-90, 90), latitude).alias("latitude"),
         F.when(longitude.between(-180, 180), longitude).alias("longitude"),
@@ -519,19 +484,9 @@ def time_table(plays: DataFrame) -> DataFrame:
     Source   stage_plays
     Units    week is ISO 8601; weekday 1 is Sunday, 7 is Saturday; all in UTC
     """
-    return (
-        plays.select("start_time", "year", "month")
-        .distinct()
-        .select(
-            "start_time",
-            F.hour("start_time").alias("hour"),
-            F.dayofmonth("start_time").alias("day"),
-            F.weekofyear("start_time").alias("week"),
-            F.dayofweek("start_time").alias("weekday"),
-            "year",
-            "month",
-        )
-    )
+    parts = {"hour": F.hour, "day": F.dayofmonth, "week": F.weekofyear, "weekday": F.dayofweek}
+    columns = (part("start_time").alias(name) for name, part in parts.items())
+    return plays.select("start_time", "year", "month").distinct().select("start_time", *columns, "year", "month")
 
 
 # ── The fact table ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -542,11 +497,10 @@ def one_song_per_recording(catalog: DataFrame) -> DataFrame:
 
     Columns  candidates: how many song_ids there were to choose from
     """
-    return (
-        catalog.groupBy("title", "artist_name", "duration")
-        .agg(F.min(F.struct("song_id", "artist_id")).alias("track"), F.count_distinct("song_id").alias("candidates"))
-        .select("title", "artist_name", "duration", "track.song_id", "track.artist_id", "candidates")
-    )
+    smallest = F.min(F.struct("song_id", "artist_id")).alias("track")
+    recordings = catalog.groupBy("title", "artist_name", "duration")
+    named = recordings.agg(smallest, F.count_distinct("song_id").alias("candidates"))
+    return named.select("title", "artist_name", "duration", "track.song_id", "track.artist_id", "candidates")
 
 
 def match_plays(plays: DataFrame, catalog: DataFrame) -> DataFrame:
@@ -589,10 +543,7 @@ def songplays_table(plays: DataFrame, catalog: DataFrame) -> DataFrame:
     Units    start_time is a UTC instant; level, location and user_agent are as of the play
     """
     matched = match_plays(plays.where(F.col("outcome") == "songplays"), catalog)
-    return matched.select(
-        *("songplay_id", "start_time", "user_id", "level", "song_id", "artist_id", "session_id", "location"),
-        *("user_agent", "year", "month"),
-    )
+    return matched.select(*(column.split()[0] for column in COLUMNS["songplays"].split(", ")))
 
 
 # ── Audit: what was staged, read back ────────────────────────────────────────────────────────────────────────────────
@@ -615,23 +566,17 @@ def audit(run: Run, tables: dict[str, DataFrame]) -> dict[str, int]:
     Raises   Stop naming the check and its numbers: an account that does not balance, a row count that is not the
              account's, a key that is NULL or there twice, a reference to a dimension row that is not there
     """
-    facts = [
-        table.agg(F.lit(name), F.count("*"), F.count_distinct(KEYS[name])) for name, table in tables.items()
-    ]  # fmt: skip
-    for child, column, parent in (
-        ("songplays", "song_id", "songs"),
-        ("songplays", "artist_id", "artists"),
-        ("songplays", "user_id", "users"),
-        ("songplays", "start_time", "time"),
-        ("songs", "artist_id", "artists"),
-    ):
-        values = tables[child].select(column).where(F.col(column).isNotNull())
-        orphans = values.join(tables[parent].select(column), on=column, how="left_anti")
-        facts.append(orphans.agg(F.lit(f"{child}.{column} not in {parent}"), F.count("*"), F.lit(0)))
-    found = {what: numbers for what, *numbers in reduce(DataFrame.unionAll, facts).collect()}
-    rows = {table: found[table][0] for table in tables}
-    checks = {f"{what} (rows, distinct keys)": numbers for what, numbers in found.items() if what in tables}
-    checks.update({f"{what} (rows, allowed)": numbers for what, numbers in found.items() if what not in tables})
+    counts = []
+    for name, key in KEYS.items():
+        keys = tables[name].select(key)
+        if name != "songplays":
+            keys = keys.cache()  # read twice: songplays refers to them
+            found = tables["songplays"].select(key).join(keys.withColumn("row", F.lit(1)), on=key, how="left")
+            counts.append(found.agg(F.lit(f"songplays.{key}"), F.count(key), F.count("row")))
+        counts.append(keys.agg(F.lit(name), F.count("*"), F.count_distinct(key)))
+    found = {what: numbers for what, *numbers in reduce(DataFrame.unionAll, counts).collect()}
+    rows, run.events["matched"] = {name: found[name][0] for name in COLUMNS}, found["songplays.song_id"][0]
+    checks = {f"{what} (rows and distinct keys, or references and rows found)": both for what, both in found.items()}
     for side, whole, classes in ((run.events, "lines", EVENT_CLASSES), (run.songs, "records", SONG_CLASSES)):
         checks[f"{whole} and the sum of their classes"] = side[whole], sum(side[name] for name in classes)
         checks[f"rows of {classes[-1]} and the account's"] = rows[classes[-1]], side[classes[-1]]
@@ -689,6 +634,11 @@ def superseded(present: dict[str, int], number: int, live: dict[str, dict]) -> l
     return [key for key in present if int(OURS.fullmatch(key)[1]) <= number and key not in live]
 
 
+def overtaken(run: Run) -> Stop:
+    first = f"another run made commit {run.number} first, nothing is published; run again"
+    return Stop(OVERTAKEN, f"{run.lake.uri}: {first}")
+
+
 def commit(run: Run, record: dict) -> None:
     """Creates the commit that makes this run's staged tables the live ones.
 
@@ -696,18 +646,17 @@ def commit(run: Run, record: dict) -> None:
     """
     key, error = f"_etl/commits/{run.number:09d}.json", "its staging is gone"
     if {file["staged"] for file in live_files(record).values()} <= run.lake.list(run.staging).keys():
+        run.committed = None  # from here on nobody may remove the staging but who knows what became of the commit
         try:
             run.lake.create(key, json.dumps(record, indent=1).encode())
         except BaseError as lost:  # it may have been made all the same: reading it back tells
-            error = one_line(lost)
+            error = f"no answer ({one_line(lost)})"
     try:
-        if read_commit(run.lake, run.number)["run"] == run.id:
-            return
+        run.committed = read_commit(run.lake, run.number)["run"] == run.id
     except FileNotFoundError:
-        raise Stop(FAILED, f"{run.lake.uri}/{key}: not made, nothing is published ({error}); run again") from None
-    raise Stop(
-        OVERTAKEN, f"{run.lake.uri}: another run made commit {run.number} first, nothing is published; run again"
-    )
+        raise Stop(FAILED, f"{run.lake.uri}/{key}: {error}, nothing is published; run again") from None
+    if not run.committed:
+        raise overtaken(run)
 
 
 def publish(lake: Place, number: int) -> None:
@@ -728,16 +677,15 @@ def publish(lake: Place, number: int) -> None:
         with suppress(BaseError):
             if number <= newest(lake, "done") or number < newest(lake, "commits"):
                 return  # another run finished it, or published a newer one, and removed what was staged
-        raise Stop(
-            FAILED, f"{lake.uri}: commit {number} is made, publication unfinished; run again ({one_line(error)})"
-        ) from None
+        unfinished = f"commit {number} is made, publication unfinished; run again ({one_line(error)})"
+        raise Stop(FAILED, f"{lake.uri}: {unfinished}") from None
 
 
 def clean(lake: Place) -> None:
     """Removes what no reader or publisher can want: staging first, or a publisher that slept could bring files back."""
     number, yesterday = newest(lake, "done"), run_id(datetime.now(timezone.utc) - timedelta(days=1))
     in_parallel(lake.delete, [key for key in lake.list("_etl/probes") if key.rpartition("/")[2] < yesterday])
-    for folder in {key.split("/")[2] for key in lake.list("_etl/staging") if key.count("/") > 1}:
+    for folder in set(re.findall(r"^_etl/staging/(\d{9}-[^/]+)", "\n".join(lake.list("_etl/staging")), re.MULTILINE)):
         if int(folder[:9]) <= number:
             lake.delete_tree(f"_etl/staging/{folder}")
     if number:
@@ -754,8 +702,9 @@ def recover(lake: Place) -> None:
 # ── The two processes: read, derive, stage ───────────────────────────────────────────────────────────────────────────
 
 
-def stage_table(table: DataFrame, run: Run, name: str) -> None:
+def stage_table(run: Run, name: str, table: DataFrame) -> None:
     table.write.partitionBy(*run.partitions(name)).parquet(f"{run.lake.uri}/{run.staging}/{name}")
+    print(f"  {name} staged", flush=True)
 
 
 def keep_rejected(run: Run, side: str, rejected: DataFrame) -> None:
@@ -764,17 +713,16 @@ def keep_rejected(run: Run, side: str, rejected: DataFrame) -> None:
     uri = F.url_decode(F.replace(F.col("file"), F.lit("+"), F.lit("%2B")))  # url_decode takes "+" for a blank
     root = run.source.uri.replace("file://", "file:") + "/"
     base64 = F.translate(F.base64(F.col("line").cast("binary")), "\r\n", "")
-    rejected.select(
-        F.replace(uri, F.lit(root), F.lit("")).alias("file"),
-        "reason",
-        F.when(is_text, F.col("line")).alias("raw"),
-        F.when(~is_text, base64).alias("raw_base64"),
-    ).write.mode("append").json(f"{run.lake.uri}/_etl/quarantine/{run.id}/{side}")
+    texts = (F.when(is_text, F.col("line")).alias("raw"), F.when(~is_text, base64).alias("raw_base64"))
+    kept = rejected.select(F.replace(uri, F.lit(root), F.lit("")).alias("file"), "reason", *texts)
+    kept.write.mode("append").json(f"{run.lake.uri}/_etl/quarantine/{run.id}/{side}")
 
 
-def check_account(run: Run, side: str, account: dict[str, int], total: int) -> None:
-    """Raises Stop where too large a share of a side is rejected, or nothing of it is accepted."""
+def check_account(run: Run, side: str, staged: DataFrame, account: dict[str, int], total: int) -> None:
+    """Keeps a side's rejected lines; raises Stop where their share is too large, or nothing of the side is accepted."""
     rejected = account["malformed"] + account["invalid"]
+    if rejected:
+        keep_rejected(run, side, staged.where("reason IS NOT NULL"))
     where = f"{run.source.uri}/{side}: {rejected:,} of {total:,} lines are malformed or invalid"
     kept = f"see {run.lake.uri}/_etl/quarantine/{run.id}; the published tables are untouched"
     if rejected > run.settings.max_rejected * total:
@@ -785,66 +733,67 @@ def check_account(run: Run, side: str, account: dict[str, int], total: int) -> N
 
 def process_song_data(run: Run) -> DataFrame:
     """Packed song records in; songs and artists staged.  Returns the catalog, cached: matching reads it again."""
-    lines = read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")
-    records = stage_songs(lines).withColumn("line", rejected_text(F.col("line"))).cache()
+    records = stage_songs(read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")).cache()
     account = Counter(dict(records.groupBy("class").count().collect()))
-    if account["malformed"] + account["invalid"]:
-        keep_rejected(run, "song_data", records.where("reason IS NOT NULL"))
-    check_account(run, "song_data", account, run.songs["records"])
+    check_account(run, "song_data", records, account, run.songs["records"])
 
     catalog = stage_catalog(records).cache()
     distinct, songs = catalog.agg(F.count("*"), F.count_distinct("song_id")).first()
     run.songs.update(malformed=account["malformed"], invalid=account["invalid"])
     run.songs.update(duplicate=account["record"] - distinct, variant=distinct - songs, songs=songs)
-    stage_table(songs_table(catalog).repartition(*run.partitions("songs")), run, "songs")
-    stage_table(artists_table(catalog), run, "artists")
+    stage_table(run, "songs", songs_table(catalog).repartition(*run.partitions("songs")))
+    stage_table(run, "artists", artists_table(catalog))
     return catalog
 
 
-def process_log_data(run: Run, catalog: DataFrame) -> None:
-    """Event lines in; users, time and songplays staged.
+def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
+    """Event lines in; users, time and songplays staged, the last as soon as the catalog is there to match with.
 
     Raises   Stop where the bytes that were read are not those of the pinned files
     """
-    pinned = run.pinned["log_data"]
-    lines = read_logs(run.spark, run.source, pinned)
-    staged = stage_events(lines).withColumn("bytes", F.octet_length("line"))
-    events = staged.withColumn("line", rejected_text(F.col("line"))).cache()  # one parse for all that follows
+    lines = read_logs(run.spark, run.source, run.pinned["log_data"])
+    is_rejected = F.col("reason").isNotNull()
+    # one parse for all that follows; without the accepted lines' text, it takes a tenth of the logs' size
+    events = stage_events(lines).withColumn("line", F.when(is_rejected, F.col("line"))).cache()
     month = F.when(F.col("class") == "play", F.date_trunc("month", F.timestamp_millis("ts")))
+    counts = events.groupBy("file", "class", month).agg(F.count("*"), F.sum("bytes")).collect()
     account, read, plays_in = Counter(), Counter(), Counter()
-    for uri, kind, play_month, count, size in (
-        events.groupBy("file", "class", month).agg(F.count("*"), F.sum("bytes")).collect()
-    ):
+    for uri, kind, play_month, count, size in counts:
         account[kind] += count
         read[key_of(run.source, uri)] += count + size
         plays_in[play_month] += count if kind == "play" else 0
-    for key, size, _ in map(json.loads, pinned):
+    for key, size, _ in map(json.loads, run.pinned["log_data"]):
         # each line has its line end, but perhaps the last; a BOM at the start is 3 bytes that Spark skips
         if size - read[key] not in (0, -1, 3, 2):
             raise changed(run.source, key)
     run.events["lines"] = sum(account.values())
-    if account["malformed"] + account["invalid"]:
-        keep_rejected(run, "log_data", events.where("reason IS NOT NULL"))
-    check_account(run, "log_data", account, run.events["lines"] - account["blank"])
+    check_account(run, "log_data", events, account, run.events["lines"] - account["blank"])
 
     repeated = repeated_keys(stage_plays(events)).cache()
     repeated.count()  # now Spark knows how few they are, and broadcasts them instead of shuffling every play
     plays = settle_copies(stage_plays(events), repeated)
-    is_ambiguous = F.when(F.col("candidates") > 1, True)
-    outcomes = match_plays(plays, catalog).groupBy("outcome")
-    counted = outcomes.agg(F.count("*"), F.count("song_id"), F.count(is_ambiguous)).collect()
-    settled = {outcome: numbers for outcome, *numbers in counted}
-    account.update({outcome: count for outcome, (count, _, _) in settled.items()})
+    account.update(dict(plays.where("outcome <> 'songplays'").groupBy("outcome").count().collect()))
+    account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
     run.events.update({name: account[name] for name in EVENT_CLASSES})
-    run.events.update(zip(("matched", "ambiguous"), settled["songplays"][1:]))
     if account["key_conflict"]:
         keep_rejected(run, "log_data", key_conflicts(plays, lines))
-    # a file holds one part of one month: enough parts to keep the cores busy, and no more files than that
-    hour = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
-    part = F.floor(hour * -(-max(plays_in.values()) // PLAYS_PER_FILE) / (31 * 24))
-    stage_table(songplays_table(plays, catalog).repartition("year", "month", part), run, "songplays")
-    stage_table(users_table(events), run, "users")
-    stage_table(time_table(stage_plays(events)).repartition("year", "month"), run, "time")
+
+    def stage_songplays() -> None:
+        # a file holds one part of one month: enough parts to keep the cores busy, and no more files than that
+        hour = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
+        part = F.floor(hour * -(-max(plays_in.values()) // PLAYS_PER_FILE) / (31 * 24))
+        songplays = songplays_table(plays, catalog.result())
+        stage_table(run, "songplays", songplays.repartition("year", "month", part))
+
+    def count_ambiguous() -> None:
+        matched = match_plays(plays.where("outcome = 'songplays'"), catalog.result())
+        run.events["ambiguous"] = matched.where("candidates > 1").count()
+
+    def stage_dimensions() -> None:
+        stage_table(run, "users", users_table(events))
+        stage_table(run, "time", time_table(stage_plays(events)).repartition("year", "month"))
+
+    in_parallel(lambda step: step(), (stage_dimensions, stage_songplays, count_ambiguous))
 
 
 def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:
@@ -852,12 +801,12 @@ def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:
     content = ("file", "songplay_id", *PLAY_CONTENT)
     conflicts = plays.where("outcome = 'key_conflict'").select(*content)
     files = [file for (file,) in conflicts.select("file").distinct().collect()]
-    again = stage_plays(stage_events(lines.where(F.col("file").isin(files)))).alias("again")
+    events = stage_events(lines.where(F.col("file").isin(files)))
+    again = stage_plays(events, "line").alias("again")
     same = reduce(Column.__and__, (F.col(f"again.{name}").eqNullSafe(F.col(f"conflict.{name}")) for name in content))
     found = again.join(F.broadcast(conflicts.alias("conflict")), on=same, how="left_semi")
-    one_each = found.groupBy(*content).agg(F.min("line").alias("line"))
-    reason = F.concat(F.lit("another content of the play "), "songplay_id")
-    return one_each.withColumn("reason", reason).withColumn("line", rejected_text(F.col("line")))
+    reason = F.concat(F.lit("another content of the play "), "songplay_id").alias("reason")
+    return found.groupBy(*content).agg(F.min("line").alias("line")).select("file", reason, "line")
 
 
 # ── Settings: command line, then dl.cfg, then default ────────────────────────────────────────────────────────────────
@@ -866,6 +815,13 @@ KNOWN = {
     "AWS": ("KEY", "SECRET", "TOKEN", "PROFILE", "REGION", "ENDPOINT"),
     "DATA": ("INPUT", "OUTPUT"),
     "JOB": ("SONGS_PARTITION_BY", "MAX_REJECTED"),
+}
+FLAGS = {
+    "--config": "settings file (default: ./dl.cfg, else dl.cfg beside etl.py)",
+    "--input": "folder or s3a:// prefix that holds song_data/ and log_data/",
+    "--output": "folder or s3a:// prefix for the tables",
+    "--songs-partition-by": f"folders of the songs table: {' or '.join(SONG_LAYOUTS)}",
+    "--max-rejected": "share of lines that may be malformed or invalid, from 0 to 1",
 }
 ON_EMR = Path("/usr/share/aws/emr").is_dir()
 
@@ -888,20 +844,21 @@ def warn(text: str) -> None:
 
 def read_config(path: Path) -> dict[str, str]:
     """The known settings of a dl.cfg.  Raises Stop without ever quoting a line of it, which may hold a secret."""
-    parser = configparser.ConfigParser(interpolation=None)
+    parser, wrong = configparser.ConfigParser(interpolation=None), ""
     try:
-        with path.open(encoding="utf-8-sig") as lines:
-            parser.read_file(lines)
+        parser.read_string(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise Stop(SETTINGS, f"{path}: {error.strerror}; name a settings file with --config") from None
+        wrong = f"{error.strerror}; name a settings file with --config"
     except UnicodeDecodeError:
-        raise Stop(SETTINGS, f"{path}: not UTF-8 text; save it as UTF-8") from None
+        wrong = "not UTF-8 text; save it as UTF-8"
     except configparser.MissingSectionHeaderError as error:
-        raise Stop(SETTINGS, f"{path}: line {error.lineno} stands before any section; begin with [AWS]") from None
-    except (configparser.DuplicateOptionError, configparser.DuplicateSectionError) as error:
-        raise Stop(SETTINGS, f"{path}: line {error.lineno} repeats a section or key; keep one of them") from None
+        wrong = f"line {error.lineno} stands before any section; begin with [AWS]"
     except configparser.ParsingError as error:
-        raise Stop(SETTINGS, f"{path}: line {error.errors[0][0]} is not `KEY = value`; correct it") from None
+        wrong = f"line {error.errors[0][0]} is not `KEY = value`; correct it"
+    except configparser.Error as error:
+        wrong = f"line {error.lineno} repeats a section or key; keep one of them"
+    if wrong:
+        raise Stop(SETTINGS, f"{path}: {wrong}")
     values = {}
     for section, name, value in ((part, name.upper(), text) for part in parser for name, text in parser.items(part)):
         if name not in KNOWN.get(section, ()):
@@ -924,21 +881,11 @@ def locate(value: str, base: Path, where: str) -> str:
     return f"{scheme if ON_EMR else 's3a'}://{bucket}" + (f"/{prefix}" if prefix else "")
 
 
-def lies_in(inner: str, outer: str) -> bool:
-    inner, outer = (
-        os.path.realpath(uri[7:]) if uri.startswith("file") else uri.split(":")[1] for uri in (inner, outer)
-    )
-    return f"{inner}/".startswith(f"{outer}/")
-
-
 def read_settings(arguments: list[str]) -> Settings:
     """Raises Stop naming the setting, where it stands and what would be right."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE", help="settings file (default: ./dl.cfg, else dl.cfg beside etl.py)")
-    parser.add_argument("--input", help="folder or s3a:// prefix that holds song_data/ and log_data/")
-    parser.add_argument("--output", help="folder or s3a:// prefix for the tables")
-    parser.add_argument("--songs-partition-by", help="folders of the songs table: " + " or ".join(SONG_LAYOUTS))
-    parser.add_argument("--max-rejected", help="share of lines that may be malformed or invalid, 0 to 1")
+    for flag, text in FLAGS.items():
+        parser.add_argument(flag, help=text)
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--force", action="store_true", help="rebuild although nothing changed")
     given = parser.parse_args(arguments)
@@ -946,32 +893,27 @@ def read_settings(arguments: list[str]) -> Settings:
     config = Path(given.config) if given.config else next(iter(beside), None)
     values = read_config(config) if config else {}
     where = config or "no dl.cfg"
-
-    def setting(name: str, default: str) -> str:
-        return getattr(given, name.lower()) or values.get(name) or default
-
-    def path_of(name: str) -> str:
-        if not setting(name, ""):
-            raise Stop(SETTINGS, f"{where}: [DATA] has no {name}; name a folder or an s3a:// prefix")
-        base = Path() if getattr(given, name.lower()) or not config else config.parent
-        return locate(setting(name, ""), base, f"{where}: {name}")
-
     aws = {name: values.get(name, "") for name in KNOWN["AWS"]}
-    layout = setting("SONGS_PARTITION_BY", SONG_LAYOUTS[0]).replace(" ", "").lower()
-    share = setting("MAX_REJECTED", "0.01")
+    layout = given.songs_partition_by or values.get("SONGS_PARTITION_BY") or SONG_LAYOUTS[0]
+    layout, share = layout.replace(" ", "").lower(), given.max_rejected or values.get("MAX_REJECTED") or "0.01"
+    paths = {name: getattr(given, name.lower()) or values.get(name) for name in KNOWN["DATA"]}
     for is_wrong, wrong in (
         (bool(aws["KEY"]) != bool(aws["SECRET"]), "[AWS] has one of KEY and SECRET; give both or neither"),
         (aws["KEY"].startswith("ASIA") and not aws["TOKEN"], "[AWS] KEY is a temporary one (ASIA…); add its TOKEN"),
         (aws["KEY"] and aws["PROFILE"], "[AWS] has both KEY and PROFILE; keep one of them"),
         (layout not in SONG_LAYOUTS, f"SONGS_PARTITION_BY is {layout}; choose {' or '.join(SONG_LAYOUTS)}"),
         (not re.fullmatch(r"0?\.\d+|[01](\.0*)?", share), f"MAX_REJECTED is {share}; it is a share from 0 to 1"),
+        *((not path, f"[DATA] has no {name}; name a folder or an s3a:// prefix") for name, path in paths.items()),
     ):
         if is_wrong:
             raise Stop(SETTINGS, f"{where}: {wrong}")
-    source, lake = path_of("INPUT"), path_of("OUTPUT")
-    if lies_in(lake, source):
+    for name, path in paths.items():
+        base = config.parent if config and not getattr(given, name.lower()) else Path()
+        paths[name] = locate(path, base, f"{where}: {name}")
+    source, lake = (f"{os.path.realpath(uri[7:]) if uri[0] == 'f' else uri.split(':')[1]}/" for uri in paths.values())
+    if lake.startswith(source):
         raise Stop(SETTINGS, f"{where}: OUTPUT {lake} lies in INPUT {source}; name another OUTPUT")
-    return Settings(aws, source, lake, layout, float(share), given.dry_run, given.force)
+    return Settings(aws, *paths.values(), layout, float(share), given.dry_run, given.force)
 
 
 # ── Session and main ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -979,15 +921,17 @@ def read_settings(arguments: list[str]) -> Settings:
 HINTS = {  # what an error's text holds, and what to do; the first that matches is said
     "InvalidAccessKeyId": "AWS does not know this KEY; check [AWS] KEY, and TOKEN if it begins with ASIA",
     "SignatureDoesNotMatch": "the SECRET does not fit the KEY; check [AWS] SECRET and this machine's clock",
-    "ExpiredToken|InvalidToken|SSO": "the credentials have expired; sign in again",
+    r"ExpiredToken|InvalidToken|\bSSO": "the credentials have expired; sign in again",
     "NoSuchBucket|UnknownStore": "there is no such bucket; check the name, and [AWS] ENDPOINT",
     "PermanentRedirect|AuthorizationHeaderMalformed": "the bucket is in another region; correct [AWS] REGION",
     "AccessDenied|Forbidden": "access is denied; let this identity list and read, and on OUTPUT write and delete",
+    "unresolved dependency|UnresolvedDep": "hadoop-aws cannot be fetched; check the network and Maven's address",
     "error sending request|ConnectException|UnknownHost": "no answer; check [AWS] ENDPOINT, REGION and the network",
-    "S3AFileSystem": "Spark lacks hadoop-aws; start it with --packages org.apache.hadoop:hadoop-aws:{hadoop}",
-    "JAVA_GATEWAY|UnsupportedClassVersion": "Java did not start, its words stand above; check Java, and Maven for S3",
-    "No space left": "the disk is full; free some, or name another OUTPUT or spark.local.dir",
-    "Permission denied|Read-only file|[Nn]ot a directory|File exists": "name a folder that this user may write",
+    "S3AFileSystem": "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION, as README.md says",
+    "JAVA_GATEWAY|UnsupportedClassVersion": "Java did not start; check JAVA_HOME and Spark's settings",
+    "No space left|File too large": "the disk is full; free some, or name another OUTPUT or spark.local.dir",
+    r"\S+ \(Permission denied\)|Permission denied|Read-only file|[Nn]ot a directory|File exists": "this user may not "
+    "read or write there; correct that, or name another folder",
 }
 
 
@@ -1001,50 +945,35 @@ def one_line(error: BaseException) -> str:
     return ": ".join(cause.strip().splitlines()[0][:300] for cause in causes)
 
 
-def explain(error: BaseException, place: str = "") -> Stop:
-    """What went wrong: a known cause with its remedy, any other in its own words."""
+def explain(error: BaseException, place: str) -> Stop:
+    """What went wrong at a place: a known cause with its remedy, any other in its own words."""
     for text, remedy in HINTS.items():
         found = re.search(text, f"{one_line(error)} {error}")
         if found:
-            remedy = remedy.replace("{hadoop}", hadoop_version()) if "{hadoop}" in remedy else remedy
-            return Stop(SETTINGS, f"{place or 'Spark'}: {remedy} ({found[0]})")
-    return Stop(FAILED, f"{place or type(error).__name__}: {one_line(error)}")
-
-
-@contextmanager
-def reaching(place: str):
-    """Names the place in what goes wrong while it is reached."""
-    try:
-        yield
-    except (BaseError, OSError) as error:
-        raise explain(error, place) from None
+            is_late = "disk is full" in remedy or ("this user" in remedy and place == "Spark")
+            return Stop(FAILED if is_late else SETTINGS, f"{place}: {remedy} ({found[0]})")
+    return Stop(FAILED, f"{place}: {one_line(error)}")
 
 
 def hadoop_version() -> str:
     """The version of Spark's own Hadoop, which hadoop-aws must have exactly."""
-    try:
-        jars = Path(_find_spark_home(), "jars").glob("hadoop-client-api-*.jar")
-    except SystemExit:  # in a YARN container, where pyspark came as a zip and Spark has no home
-        return "VERSION"
+    jars = Path(_find_spark_home(), "jars").glob("hadoop-client-api-*.jar")
     return next((jar.stem.rpartition("-")[2] for jar in jars), "VERSION")
 
 
 def check_java() -> None:
     """Raises Stop where Python is to start a Java that is not there or too old for this Spark."""
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
-        return  # under spark-submit it runs already
     spark, home = pyspark.__version__, os.environ.get("JAVA_HOME")
     lowest, names = (17, "17 or 21") if int(spark.split(".")[0]) >= 4 else (8, "8, 11 or 17")
-    remedy = f"Spark {spark} needs Java {names}: install it, and let JAVA_HOME name its folder"
     java = shutil.which("java", path=f"{home}/bin" if home else None)
-    if not java:
-        raise Stop(
-            SETTINGS, f"no Java in {f'JAVA_HOME, {home}' if home else 'PATH, and JAVA_HOME is not set'}; {remedy}"
-        )
-    said = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stderr
-    version = re.search(r'version "(?:1\.)?(\d+)', said)
-    if not version or int(version[1]) < lowest:
-        raise Stop(SETTINGS, f"{java} is Java {version[1] if version else 'of no known version'}; {remedy}")
+    found = f"no Java in {f'JAVA_HOME, {home}' if home else 'PATH, and JAVA_HOME is not set'}"
+    if java:
+        said = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stderr
+        version = re.search(r'version "(?:1\.)?(\d+)', said)
+        if version and int(version[1]) >= lowest:
+            return
+        found = f"{java} is Java {version[1] if version else 'of no known version'}"
+    raise Stop(SETTINGS, f"{found}; Spark {spark} needs Java {names}: install it, and let JAVA_HOME name its folder")
 
 
 def connect(settings: Settings):
@@ -1054,19 +983,17 @@ def connect(settings: Settings):
     import boto3  # here, as local runs start faster without
     from botocore.exceptions import BotoCoreError
 
-    own = dict(
-        zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "profile_name"), settings.aws.values())
-    )
-    if ON_EMR and any(own.values()):
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "profile_name")
+    own = {name: value for name, value in zip(names, settings.aws.values()) if value}
+    if ON_EMR and own:
         warn("[AWS] KEY, SECRET, TOKEN and PROFILE are ignored on EMR, where the cluster's role decides")
         own = {}
     try:
-        own = {name: value for name, value in own.items() if value}
         session = boto3.Session(region_name=settings.aws["REGION"] or None, **own)
-        if session.get_credentials() is None:
-            looked = "dl.cfg, the environment, ~/.aws, SSO, container and instance role"
-            raise Stop(SETTINGS, f"no AWS credentials in {looked}; set [AWS] KEY and SECRET, or sign in")
         session.get_credentials().get_frozen_credentials()
+    except AttributeError:  # get_credentials found None
+        looked = "dl.cfg, the environment, ~/.aws, SSO, container and instance role"
+        raise Stop(SETTINGS, f"no AWS credentials in {looked}; set [AWS] KEY and SECRET, or sign in") from None
     except BotoCoreError as error:
         raise Stop(SETTINGS, f"AWS credentials: {one_line(error)}; correct [AWS], or sign in again") from None
     return session
@@ -1095,49 +1022,14 @@ def open_place(uri: str, settings: Settings, session) -> Place:
         prefix=prefix or None,
         region=region,
         credential_provider=Boto3CredentialProvider(session),
-        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "120s"},
+        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": f"{ANSWER_SECONDS}s"},
         retry_config={"max_retries": 6, "retry_timeout": timedelta(seconds=60)},
         **({"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}),
     )
-    config = Config(s3={"addressing_style": "path" if endpoint else "auto"})
+    patience = {"connect_timeout": 5, "read_timeout": ANSWER_SECONDS, "retries": {"max_attempts": 2}}
+    config = Config(s3={"addressing_style": "path" if endpoint else "auto"}, **patience)
     s3 = session.resource("s3", region_name=region, endpoint_url=endpoint, config=config)
     return Place(store, uri, f"/{prefix}" if prefix else "", s3.Bucket(name))
-
-
-def start_spark(run: Run, session) -> SparkSession:
-    """A session in UTC; where S3 is read off EMR with hadoop-aws and the identity, region and endpoint of obstore."""
-    options = {
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        "spark.sql.caseSensitive": "true",
-        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-        "spark.sql.sources.parallelPartitionDiscovery.threshold": "8",
-        "spark.sql.files.ignoreCorruptFiles": "false",
-        "spark.sql.files.ignoreMissingFiles": "false",
-    }
-    is_ours = "PYSPARK_GATEWAY_PORT" not in os.environ  # spark-submit takes these on its own command line only
-    if is_ours:
-        options["spark.ui.showConsoleProgress"] = str(sys.stderr.isatty()).lower()
-    if is_ours and session and not ON_EMR:
-        options.update(s3a_packages(hadoop_version()))
-    builder = SparkSession.builder.appName("sparkify-etl")
-    for name, value in options.items():
-        builder = builder.config(name, value)
-    spark = builder.getOrCreate()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Spark's own would talk to Java amid an answer
-    if spark.sparkContext.master.startswith("local"):
-        spark.sparkContext.setLogLevel("OFF")  # what goes wrong is said in one line
-    if not spark.sparkContext.getConf().contains("spark.sql.shuffle.partitions"):
-        size = sum(json.loads(line)[1] for line in run.pinned["log_data"])
-        spark.conf.set(
-            "spark.sql.shuffle.partitions", max(spark.sparkContext.defaultParallelism, size // SHUFFLE_BYTES)
-        )
-    if session and not ON_EMR:
-        # on the running session, as Spark would pass its own settings to Java on a command line that all may read
-        hadoop = spark.sparkContext._jsc.hadoopConfiguration()
-        for name, value in s3a_options(run, session).items():
-            hadoop.set(f"fs.s3a.{name}", value)
-    return spark
 
 
 def s3a_packages(hadoop: str) -> dict[str, str]:
@@ -1150,19 +1042,84 @@ def s3a_packages(hadoop: str) -> dict[str, str]:
 
 
 def s3a_options(run: Run, session) -> dict[str, str]:
+    """The identity, endpoint and regions of obstore, as hadoop-aws names them."""
     credentials, endpoint = session.get_credentials().get_frozen_credentials(), run.settings.aws["ENDPOINT"]
     kind = "Temporary" if credentials.token else "Simple"
     options = {
-        "access.key": credentials.access_key,
-        "secret.key": credentials.secret_key,
-        "aws.credentials.provider": f"org.apache.hadoop.fs.s3a.{kind}AWSCredentialsProvider",
-        "input.stream.type": "classic",
-        **({"session.token": credentials.token} if credentials.token else {}),
-        **({"endpoint": endpoint, "path.style.access": "true"} if endpoint else {}),
+        "fs.s3a.access.key": credentials.access_key,
+        "fs.s3a.secret.key": credentials.secret_key,
+        "fs.s3a.session.token": credentials.token,
+        "fs.s3a.aws.credentials.provider": f"org.apache.hadoop.fs.s3a.{kind}AWSCredentialsProvider",
+        "fs.s3a.endpoint": endpoint,
+        "fs.s3a.path.style.access": str(bool(endpoint)).lower(),
+        "fs.s3a.input.stream.type": "classic",
+        "fs.s3a.connection.establish.timeout": "5s",
+        "fs.s3a.connection.timeout": f"{ANSWER_SECONDS}s",
+        "fs.s3a.connection.request.timeout": f"{ANSWER_SECONDS}s",
+        "fs.s3a.attempts.maximum": "2",  # for each of Hadoop's own: 5 and 7 would be hours on a store that hangs
+        "fs.s3a.retry.limit": "3",
+        "fs.s3a.performance.flags": "create,mkdir,delete",
     }
     for bucket in filter(None, (run.source.bucket, run.lake.bucket)):
-        options[f"bucket.{bucket.name}.endpoint.region"] = bucket.meta.client.meta.region_name
-    return options
+        options[f"fs.s3a.bucket.{bucket.name}.endpoint.region"] = bucket.meta.client.meta.region_name
+    return {name: value for name, value in options.items() if value}
+
+
+def launch_java(run: Run, conf: SparkConf) -> None:
+    """Starts Spark's Java; what it says on the way is said only where it fails."""
+    with tempfile.TemporaryFile("w+") as words:
+        try:
+            gateway = launch_gateway(conf, {"stderr": words})
+            run.java = gateway.proc
+            SparkContext(conf=conf, gateway=gateway)
+        except Exception as error:
+            words.seek(0)
+            said = [line.strip() for line in words if re.search("(?i)error|exception|unresolved", line)]
+            stop = explain(RuntimeError(" ".join([*said, one_line(error)])), "Spark")
+            raise Stop(stop.code, ": ".join([str(stop), *said[:1]])) from None
+    if sys.stderr.isatty():  # for the progress bar
+        gateway.jvm.System.setErr(gateway.jvm.java.io.PrintStream("/dev/tty"))
+
+
+def start_spark(run: Run, session) -> SparkSession:
+    """A session in UTC; off EMR, with a path on S3, also hadoop-aws at Spark's own Hadoop version."""
+    size = sum(json.loads(line)[1] for side in run.pinned.values() for line in side)
+    is_s3_ours = session and not ON_EMR
+    options = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.caseSensitive": "true",
+        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "8",
+        "spark.sql.files.ignoreCorruptFiles": "false",
+        "spark.sql.files.ignoreMissingFiles": "false",
+    }
+    conf = SparkConf().setAppName("sparkify-etl").setAll(options.items())
+    if not ON_EMR:  # a rename less a file: what a task left half done in staging, the audit would find
+        conf.set("spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version", "2")
+        conf.set("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit takes these on its own command line only
+        conf.set("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+        if size < SMALL_BYTES:
+            conf.set("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+            conf.set("spark.sql.codegen.wholeStage", "false").set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+        if is_s3_ours:
+            conf.setAll(s3a_packages(hadoop_version()).items())
+            if not (
+                os.environ.get("PYSPARK_SUBMIT_ARGS") or Path(_find_spark_home(), "conf/spark-defaults.conf").is_file()
+            ):
+                conf.setMaster("local[16]")  # tasks wait for S3 more than for a core
+        launch_java(run, conf)
+    spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    if spark.sparkContext.master.startswith("local"):
+        spark.sparkContext.setLogLevel("OFF")  # what goes wrong is said in one line
+    if not spark.sparkContext.getConf().contains("spark.sql.shuffle.partitions"):
+        partitions = max(spark.sparkContext.defaultParallelism, size // SHUFFLE_BYTES)
+        spark.conf.set("spark.sql.shuffle.partitions", partitions)
+    if is_s3_ours:  # now, as Spark would pass its own settings to Java on a command line that all may read
+        for name, value in s3a_options(run, session).items():
+            spark.sparkContext._jsc.hadoopConfiguration().set(name, value)
+    return spark
 
 
 def listing(run: Run) -> bytes:
@@ -1193,9 +1150,8 @@ def is_current(run: Run, base: int) -> bool:
 
 def staged_files(run: Run, table: str) -> dict[str, dict]:
     """Final name, in the table's folder, of each file that Spark staged."""
-    prefix = f"{run.staging}/{table}/"
+    prefix, files = f"{run.staging}/{table}/", {}
     staged = {key: size for key, size in run.lake.list(prefix[:-1]).items() if re.search(r"/part-[^/]*\.parquet$", key)}
-    files = {}
     for count, key in enumerate(sorted(staged)):
         folder = key[len(prefix) : key.rfind("/") + 1]
         name = f"{folder}c{run.number:09d}-{run.id[-8:]}-{count:05d}.parquet"
@@ -1206,50 +1162,48 @@ def staged_files(run: Run, table: str) -> dict[str, dict]:
 def run_job(run: Run, session) -> None:
     """The whole run, in the order that lets several runs overlap and any of them die.  Raises Stop, else it is done."""
     settings, lake, source = run.settings, run.lake, run.source
-    with run.phase("begin"), reaching(lake.uri):
+    with run.phase("begin", lake.uri):
         list_tables(lake)  # somebody else's file stops the run before it touches anything
         prove_create_if_absent(run)
         if not settings.dry_run:
             recover(lake)
         base = newest(lake, "commits")  # read before the input is: who commits on top of it has seen newer input
         run.number = base + 1
-    with run.phase("list"), reaching(source.uri):
+    with run.phase("list", source.uri):
         for side in ("song_data", "log_data"):
             found = list(list_input(source, side))
             run.pinned[side], ignored = sorted(filter(None, found)), found.count(None)
-            say(f"  {side}: {len(run.pinned[side]):,} objects" + f", {ignored:,} others ignored" * bool(ignored))
+            print(f"  {side}: {len(run.pinned[side]):,} objects" + f", {ignored:,} others ignored" * bool(ignored))
             if not run.pinned[side]:
-                raise Stop(
-                    SETTINGS, f"{source.uri}/{side}: no object ends in .json; let INPUT name the folder above it"
-                )
+                what = f"{source.uri}/{side}: no object ends in .json"
+                raise Stop(SETTINGS, f"{what}; let INPUT name the folder above it")
     if is_current(run, base) and not settings.force:
-        return say(f"Nothing to do: commit {base} was made from this input with these settings. --force rebuilds it.")
+        return print(f"Nothing to do: commit {base} has this input, settings and code. --force builds it again.")
     if settings.dry_run:
-        return say(
-            f"Dry run: would write {', '.join(COLUMNS)} to {lake.uri} as commit {run.number}. Nothing is written."
-        )
-    with run.phase("fetch songs"), reaching(lake.uri):
-        packed = pack_songs(source, run.pinned["song_data"], lake, f"{run.staging}/packed")
-        run.songs["records"] = asyncio.run(packed)
-    with run.phase("start Spark"):
-        run.spark = start_spark(run, session)
-    with run.phase("songs"):
-        catalog = process_song_data(run)
-    with run.phase("plays"):
-        process_log_data(run, catalog)
-    with run.phase("audit"):
+        return print(f"Dry run: would write {', '.join(COLUMNS)} to {lake.uri} as commit {run.number}.")
+    with ThreadPoolExecutor(1) as pool:
+        spark = pool.submit(start_spark, run, session)  # Java starts while the songs arrive
+        with run.phase("fetch songs", lake.uri):
+            packed = pack_songs(source, run.pinned["song_data"], lake, f"{run.staging}/packed")
+            run.songs["records"] = asyncio.run(packed)
+        with run.phase("start Spark", "Spark"):
+            run.spark = spark.result()
+    with run.phase("tables", "Spark"), ThreadPoolExecutor(1) as pool:
+        process_log_data(run, pool.submit(process_song_data, run))
+    with run.phase("audit", "Spark"):
         rows = audit(run, {table: read_staged(run, table) for table in COLUMNS})
         run.tables = {table: {"rows": rows[table], "files": staged_files(run, table)} for table in COLUMNS}
-    with run.phase("commit"), reaching(lake.uri):
+    with run.phase("commit", lake.uri):
         for side, pinned in run.pinned.items():
-            check_unchanged(source, side, pinned)
+            missing = set(pinned)
+            missing.difference_update(list_input(source, side))  # objects that are new wait for the next run
+            if missing:
+                raise changed(source, json.loads(min(missing))[0])
         obstore.put(lake.store, f"_etl/inputs/{run.number:09d}.json.gz", gzip.compress(listing(run)))
         account = {"events": run.events, "songs": run.songs}
         commit(run, {"commit": run.number, "run": run.id, **fingerprint(run), **account, "tables": run.tables})
-        run.committed = True
-    with run.phase("publish"):
+    with run.phase("publish", lake.uri):
         publish(lake, run.number)
-        clean(lake)
 
 
 def summary(run: Run, code: int, error: str) -> dict:
@@ -1267,66 +1221,74 @@ def summary(run: Run, code: int, error: str) -> dict:
 def show(report: dict) -> None:
     """The run on one screen."""
     events, songs, seconds = report["events"], report["songs"], report["seconds"]
-    say(f"\n{events['lines']:,} log lines = " + " + ".join(f"{events[name]:,} {name}" for name in EVENT_CLASSES))
-    say(f"{songs['records']:,} song records = " + " + ".join(f"{songs[name]:,} {name}" for name in SONG_CLASSES))
-    say(f"{events['matched']:,} plays matched to a song, {events['ambiguous']:,} of them with several to choose from\n")
-    say(f"{'table':<10} {'rows':>13} {'files':>7} {'MB':>10}")
+    print(f"\n{events['lines']:,} log lines = " + " + ".join(f"{events[name]:,} {name}" for name in EVENT_CLASSES))
+    print(f"{songs['records']:,} song records = " + " + ".join(f"{songs[name]:,} {name}" for name in SONG_CLASSES))
+    print(f"{events['matched']:,} plays matched to a song, {events['ambiguous']:,} of them with several to choose from")
+    print(f"\n{'table':<10} {'rows':>13} {'files':>7} {'MB':>10}")
     for table, made in report["tables"].items():
-        say(f"{table:<10} {made['rows']:>13,} {made['files']:>7,} {made['bytes'] / 1e6:>10,.2f}")
-    say(
-        f"\n{sum(seconds.values()):.1f} seconds: "
-        + " · ".join(f"{name} {spent:.1f}" for name, spent in seconds.items())
-    )
+        print(f"{table:<10} {made['rows']:>13,} {made['files']:>7,} {made['bytes'] / 1e6:>10,.2f}")
+    spent = " · ".join(f"{name} {spent:.1f}" for name, spent in seconds.items())
+    print(f"\n{sum(seconds.values()):.1f} seconds: {spent}")
     if any(side[name] for side in (events, songs) for name in ("malformed", "invalid")) or events["key_conflict"]:
-        say(f"rejected lines: {report['output']}/_etl/quarantine/{report['run']}")
-    say(f"commit {report['commit']}: the tables are in {report['output']}")
+        print(f"rejected lines: {report['output']}/_etl/quarantine/{report['run']}")
+    print(f"commit {report['commit']}: the tables are in {report['output']}")
 
 
 def end_run(run: Run, code: int, error: str) -> None:
     """Stops Spark, removes what was staged for nothing, and leaves the run's summary."""
-    if run.spark:
-        java = getattr(run.spark.sparkContext._gateway, "proc", None)
-        if code == INTERRUPTED and java:  # amid an answer, Java does not hear a stop
-            java.kill()
-            java.wait()
-        else:
-            run.spark.stop()
-    if run.number and not run.committed:
+    if run.spark and code != INTERRUPTED:  # then Java is gone
+        run.spark.stop()
+    if run.number and run.committed is False:
         run.lake.delete_tree(run.staging)
     if run.songs:  # it got as far as reading
         report = summary(run, code, error)
         run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(report, indent=1).encode())
         if code == 0:
             show(report)
+            clean(run.lake)
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Runs the job; returns the exit code, and says what is wrong in one line on stderr."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run, code, error = None, 0, ""
+    run, code, error, new_folder = None, 0, "", ""
+
+    def interrupt(signal_number, frame) -> None:
+        if run and run.java:
+            logging.disable()  # of py4j's regrets
+            run.java.kill()  # amid an answer it does not hear a stop, and threads would wait for it
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
-        check_java()
+        if "PYSPARK_GATEWAY_PORT" not in os.environ:  # under spark-submit, Java runs already
+            check_java()
         session = connect(settings)
         source = open_place(settings.input, settings, session)
-        if settings.output.startswith("file"):
-            with reaching(settings.output):
-                os.makedirs(settings.output[7:], exist_ok=True)
-        lake = open_place(settings.output, settings, session)
-        run = Run(settings, run_id(datetime.now(timezone.utc)), source, lake)
+        if settings.output.startswith("file") and not os.path.isdir(settings.output[7:]):
+            os.makedirs(settings.output[7:])
+            new_folder = settings.output[7:] if settings.dry_run else ""
+        run = Run(settings, run_id(datetime.now(timezone.utc)), source, open_place(settings.output, settings, session))
         run_job(run, session)
     except Stop as stop:
         code, error = stop.code, str(stop)
     except KeyboardInterrupt:
         code, error = INTERRUPTED, "interrupted, nothing is published; run again"
     except Exception as unexpected:
-        known = explain(unexpected)
-        code, error = known.code, f"{known}; nothing is published"
-    if run and run.committed and code not in (0, FAILED):
-        error = f"{error.partition(',')[0]}: commit {run.number} is made, publication unfinished; run again"
+        known = explain(unexpected, run.place if run else settings.output)
+        code, error = known.code, f"{known}, nothing is published"
+    with suppress(Exception):  # a run that commits first removes what others have staged: that looks like many things
+        if code in (FAILED, SETTINGS) and run.committed is False and 0 < run.number <= newest(run.lake, "commits"):
+            code, error = OVERTAKEN, str(overtaken(run))
+    if code and run and run.committed is not False and "publication unfinished" not in error:
+        made = "is" if run.committed else "may be"
+        error = f"{error.partition(', nothing')[0]}: commit {run.number} {made} made, publication unfinished; run again"
     try:
         if run:
             end_run(run, code, error)
+        if new_folder:
+            os.rmdir(new_folder)
     except (Exception, KeyboardInterrupt) as leftover:
         warn(f"{one_line(leftover)}; the next run removes what this one left")
     if error:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "sample"
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "cloud")]
 import etl  # noqa: E402
 
 SECRET = "cana/ry+Secret%2Fkey%(x)s"  # what a careless parser would expand, decode or split
@@ -133,7 +133,7 @@ class Result:
 
     def quarantine(self):
         files = sorted((self.output / "_etl" / "quarantine").rglob("*.json"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [json.loads(line) for file in files for line in file.read_text().split("\n") if line]
 
 
 @pytest.fixture
@@ -155,10 +155,10 @@ def job(spark, monkeypatch, tmp_path):
     return run
 
 
-def run_process(*arguments, cwd, env=None, timeout=240):
-    """Runs etl.py as users do, in a process of its own."""
-    command = [sys.executable, str(ROOT / "etl.py"), *map(str, arguments)]
-    environment = {**os.environ, **(env or {})}
+def run_process(*arguments, cwd, env=None, timeout=240, code=""):
+    """Runs etl.py as users do, in a process of its own; or code that imports it."""
+    command = [sys.executable, *(["-c", code] if code else [str(ROOT / "etl.py")]), *map(str, arguments)]
+    environment = {**os.environ, **({"PYTHONPATH": str(ROOT)} if code else {}), **(env or {})}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
@@ -193,7 +193,7 @@ def free_port():
 class S3Server:
     """SeaweedFS on this machine, with one identity and signatures checked."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *arguments):
         self.folder = folder
         ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
         config = folder / "s3.json"
@@ -207,7 +207,7 @@ class S3Server:
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-s3", f"-s3.config={config}",
             "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-volume.max=50", "-master.volumeSizeLimitMB=64",
-            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc,
+            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc, *arguments,
         ]  # fmt: skip
         self.log = (folder / "weed.log").open("w")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, cwd=folder)
@@ -233,6 +233,8 @@ class S3Server:
                 return client
             except Exception as failure:
                 error = failure
+                if self.process.poll() is not None:
+                    break
                 time.sleep(0.25)
         raise RuntimeError(f"SeaweedFS does not answer: {error}\n{(self.folder / 'weed.log').read_text()[-2000:]}")
 
@@ -255,6 +257,18 @@ def s3(tmp_path_factory):
     server = S3Server(tmp_path_factory.mktemp("s3"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def sample_tables(spark, tmp_path_factory):
+    """An OUTPUT that one run made from the sample."""
+    output = tmp_path_factory.mktemp("sample") / "output"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(etl, "start_spark", lambda run, session: spark)
+        patch.setattr(SparkSession, "stop", lambda self: None)
+        assert etl.main(["--input", str(SAMPLE), "--output", str(output)]) == 0
+    spark.catalog.clearCache()
+    return output
 
 
 from cloud_fixtures import account, recorded  # noqa: E402, F401

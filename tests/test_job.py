@@ -73,7 +73,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_staging(tmp_path):
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     for line in process.stdout:
-        if line.startswith("songs"):
+        if line.startswith("tables"):
             break
     time.sleep(1)
     process.send_signal(signal.SIGINT)

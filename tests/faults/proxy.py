@@ -1,0 +1,130 @@
+"""A bad S3 store: passes requests on to a good one, and now and then does something else."""
+
+import http.client
+import random
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0} by the test</Message></Error>"
+STATUS = {"SlowDown": 503, "AccessDenied": 403, "ExpiredToken": 400}
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """One client connection.  `choose` is given the method, path, headers and body; it names a fate, or nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def pass_on(self):
+        body = self.body()
+        fate = self.server.choose(self.command, self.path, self.headers, body)
+        if fate:
+            self.server.fates[fate] += 1
+        if fate == "hang":
+            self.server.is_over.wait(600)
+            return self.reset()
+        if fate == "delay":
+            time.sleep(1)
+        if fate == "reset":
+            return self.reset()
+        if fate in STATUS:
+            return self.answer(STATUS[fate], {"Content-Type": "application/xml"}, ERROR.format(fate).encode())
+        status, headers, data = self.ask(body)
+        if fate == "lost":
+            return self.reset()
+        if fate == "overwrite" and status == 412:  # as a store would that does not know If-None-Match
+            status, headers, data = 200, {"ETag": '"0"'}, b""
+        if fate == "undeleted" and status == 200:  # DeleteObjects refuses key by key, in an answer that is a 200
+            error = "<Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+            data = f"<?xml version='1.0'?><DeleteResult>{error}</DeleteResult>".encode()
+        if fate == "cut" and data and self.command != "HEAD":
+            self.answer(status, headers, data[: len(data) // 2], len(data))
+            return self.reset()
+        self.answer(status, headers, data, headers.get("Content-Length") if self.command == "HEAD" else None)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = pass_on
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        data = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return data
+
+    def ask(self, body):
+        store = http.client.HTTPConnection(self.server.store, timeout=60)
+        store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():  # the Host too: it is signed
+            if name.lower() not in ("connection", "content-length", "transfer-encoding", "expect"):
+                store.putheader(name, value)
+        store.putheader("Content-Length", str(len(body)))
+        store.endheaders(body)
+        answer = store.getresponse()
+        data = answer.read()
+        store.close()
+        return answer.status, dict(answer.getheaders()), data
+
+    def answer(self, status, headers, data, length=None):
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in ("connection", "content-length", "transfer-encoding"):
+                self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(data) if length is None else length))
+        self.end_headers()
+        self.wfile.write(data)
+        self.wfile.flush()
+
+    def reset(self):
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.shutdown(socket.SHUT_RD)
+        self.connection.close()
+        self.close_connection = True
+
+    def finish(self):
+        try:
+            super().finish()
+        except (OSError, ValueError):
+            pass
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads, request_queue_size = True, 256
+
+    def handle_error(self, *_):
+        pass  # the client went away
+
+
+@contextmanager
+def bad_store(endpoint: str, choose):
+    """A server whose `endpoint` passes requests on; `fates` counts what it did instead."""
+    server = Server(("127.0.0.1", 0), Proxy)
+    server.store, server.choose, server.fates = endpoint.removeprefix("http://"), choose, Counter()
+    server.is_over, server.endpoint = threading.Event(), f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.is_over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def at_random(fate: str, share: float, seed: int = 0):
+    chance = random.Random(seed)
+    return lambda *_: fate if chance.random() < share else None
+
+
+def at(fate: str, method: str, path: str = "", header: str = "", body: bytes = b""):
+    """Every request of a method whose path, headers' names and body hold these."""
+    return lambda verb, target, headers, data: (
+        fate if verb == method and path in target and header in str(headers).lower() and body in data else None
+    )
