@@ -74,6 +74,11 @@ def keys(lake, prefix):
     return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
+def is_staged(lake, output):
+    """Whether executors have begun to write a table."""
+    return any(f"/{table}/" in key for key in keys(lake, f"{output}/_etl/staging/") for table in etl.COLUMNS)
+
+
 def published(lake, output, folder):
     """The tables below a prefix of the bucket, as a reader sees them; nothing else is left there."""
     for key in keys(lake, f"{output}/"):
@@ -102,7 +107,7 @@ ETL = str(ROOT / "etl.py")
 def test_in_client_mode_an_executor_that_is_killed_costs_no_row(cluster, lake, settings, tmp_path):
     output = f"client-{type(cluster).__name__}".lower()
     process = cluster.submit("--deploy-mode", "client", ETL, "--config", settings("in", output), cwd=tmp_path)
-    wait_for("the plays phase", lambda: process.says("\nplays"))
+    wait_for("a staged table", lambda: process.runs() and is_staged(lake, output))
     killed, *_ = wait_for("an executor", cluster.executors)
     kill(killed)
     code, _, err = process.ended()
@@ -147,7 +152,7 @@ def test_in_cluster_mode_a_driver_that_is_killed_is_run_again_and_each_row_is_th
     yarn, lake, settings, tmp_path
 ):
     process = yarn.submit("--deploy-mode", "cluster", "--files", settings("in", "again"), ETL, cwd=tmp_path)
-    wait_for("a staged table", lambda: [key for key in keys(lake, "again/_etl/staging/") if "/songs/" in key])
+    wait_for("a staged table", lambda: process.runs() and is_staged(lake, "again"))
     kill(*yarn.drivers())
     code, _, err = process.ended()
     assert (code, yarn.attempts()) == (0, 2), err[-2000:] + yarn.driver_logs()
