@@ -11,6 +11,8 @@ import emr
 import pytest
 from conftest import ROOT, all_tables, play, run_process, song, write_input
 
+import etl
+
 sys.path.insert(0, str(Path(__file__).with_name("cluster")))
 from clusters import Standalone, Yarn, kill, wait_for
 
