@@ -11,6 +11,12 @@ Writes  OUTPUT/{songplays,users,songs,artists,time}   Parquet, published whole o
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # for a Ctrl-C while the rest is imported
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import argparse
 import asyncio
 import configparser
@@ -18,11 +24,9 @@ import gzip
 import hashlib
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -921,10 +925,11 @@ HINTS = {  # what an error's text holds, and what to do; the first that matches 
     "AccessDenied|Forbidden": "access is denied; let this identity list and read, and on OUTPUT write and delete",
     "unresolved dependency|UnresolvedDep": "hadoop-aws cannot be fetched; check the network and Maven's address",
     "error sending request|ConnectException|UnknownHost": "no answer; check [AWS] ENDPOINT, REGION and the network",
-    "S3AFileSystem": "Spark lacks hadoop-aws; start it with --packages org.apache.hadoop:hadoop-aws:{hadoop}",
+    "S3AFileSystem": "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION, as README.md says",
     "JAVA_GATEWAY|UnsupportedClassVersion": "Java did not start; check JAVA_HOME and Spark's settings",
     "No space left|File too large": "the disk is full; free some, or name another OUTPUT or spark.local.dir",
-    "Permission denied|Read-only file|[Nn]ot a directory|File exists": "name a folder that this user may write",
+    r"\S+ \(Permission denied\)|Permission denied|Read-only file|[Nn]ot a directory|File exists": "this user may not "
+    "read or write there; correct that, or name another folder",
 }
 
 
@@ -943,8 +948,8 @@ def explain(error: BaseException, place: str) -> Stop:
     for text, remedy in HINTS.items():
         found = re.search(text, f"{one_line(error)} {error}")
         if found:
-            remedy = f"{remedy.format(hadoop=hadoop_version())} ({found[0]})"
-            return Stop(FAILED if "disk is full" in remedy else SETTINGS, f"{place}: {remedy}")
+            is_late = "disk is full" in remedy or ("this user" in remedy and place == "Spark")
+            return Stop(FAILED if is_late else SETTINGS, f"{place}: {remedy} ({found[0]})")
     return Stop(FAILED, f"{place}: {one_line(error)}")
 
 

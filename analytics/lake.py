@@ -227,7 +227,7 @@ def run_main(program: str, main) -> int:
         code, error = stop.code, str(stop)
     except KeyboardInterrupt:
         code, error = 130, "interrupted"
-    except duckdb.Error as failure:
-        code, error = FAILED, f"a table cannot be read to its end: {one_line(failure)}; run it again"
+    except (duckdb.Error, BaseError) as failure:
+        code, error = FAILED, f"the tables cannot be read to their end: {one_line(failure)}; run it again"
     print(f"{program}: {error}", file=sys.stderr)
     return code

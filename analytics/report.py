@@ -104,6 +104,8 @@ def weekday_finding(rows: list[dict], head: dict) -> str:
     best, worst = (pick(played, key=lambda row: row["plays_a_day"]) for pick in (max, min))
     if len(played) == 1:
         return f"All plays are on a {best['day']}"
+    if best["plays_a_day"] == worst["plays_a_day"]:
+        return f"No day of the week is busier than another: {best['plays_a_day']:,.1f} plays"
     times = f"{best['plays_a_day'] / worst['plays_a_day']:.1f} times as many as on a {worst['day']}"
     return f"{best['day']} is the busiest day: {best['plays_a_day']:,.1f} plays, {times}"
 
@@ -313,7 +315,8 @@ def picture(svg: str) -> str:
 
 
 def light(svg: str) -> str:
-    return re.sub(r"var\(--(\w+)\)", lambda name: LIGHT[name[1]], svg)
+    """The SVG with the light page's colours written out, for programs that know no CSS."""
+    return re.sub(r'"var\(--(\w+)\)"', lambda name: f'"{LIGHT.get(name[1], name[0])}"', svg)
 
 
 # ── Sections of the page ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -465,7 +468,7 @@ def account_html(lake: Lake) -> str:
     """What became of each line that the run read."""
     account = read_account(lake)
     rows = [
-        {"read": unit, "class": name.replace("_", " "), "what": CLASSES[name], "count": account[side][name]}
+        {"read": unit, "class": name.replace("_", " "), "count": account[side][name], "what": CLASSES[name]}
         for side, unit in (("events", "log lines"), ("songs", "song records"))
         for name in CLASSES
         if name in account.get(side, {})

@@ -396,8 +396,8 @@ def finish(aws: Aws, id: str, state: State, waits: int) -> int:
 
 def run(aws: Aws, options) -> int:
     id = (start_serverless if options.serverless else start_cluster)(aws, options)
-    print(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}", flush=True)
     try:
+        print(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}", flush=True)
         return finish(aws, id, watch(aws, id), LOG_WAITS)
     except KeyboardInterrupt:
         left = f"no longer watched, but {id} may still run and be billed until the job ends"

@@ -14,7 +14,7 @@ import lake
 import report
 import to_postgres  # noqa: F401
 
-HOSTILE = """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>${7*7}&amp;\x0b"""
+HOSTILE = """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>${7*7}&amp;"var(--none)"\x0b"""
 
 
 def write_lake(folder, **tables):

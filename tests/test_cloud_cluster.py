@@ -3,9 +3,11 @@
 Executors are other processes without Python; what they know of S3 they get from the driver.
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
+import emr
 import pytest
 from conftest import ROOT, all_tables, play, run_process, song, write_input
 
@@ -120,6 +122,25 @@ def test_in_cluster_mode_the_driver_finds_the_dl_cfg_of_files(yarn, lake, settin
     code, _, err = process.ended()
     assert (code, yarn.attempts()) == (0, 1), err[-2000:] + yarn.driver_logs()
     assert published(lake, "shipped", tmp_path) == lake.expected
+
+
+def test_in_cluster_mode_a_bare_python_gets_its_packages_from_an_archive_and_errors_are_said(yarn, s3, lake, tmp_path):
+    """As EMR Serverless runs it: pyspark and the packages come as zips, and no environment names Spark's home."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (tmp_path / "packages.zip").write_bytes(emr.packed_requirements(version))
+    config = s3.config(tmp_path, "s3://no-such-source/in", f"s3://{BUCKET}/nothing").rename(tmp_path / "dl.cfg")
+    settings = {
+        "spark.pyspark.driver.python": tmp_path / "bare" / "bin" / "python",
+        "spark.yarn.appMasterEnv.PYTHONPATH": "packages",
+        "spark.yarn.maxAppAttempts": "1",
+    }
+    conf = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]
+    files = ["--archives", f"{tmp_path}/packages.zip#packages", "--files", str(config)]
+    code, _, _ = yarn.submit("--deploy-mode", "cluster", *conf, *files, ETL, cwd=tmp_path).ended()
+    assert (code, yarn.attempts()) == (1, 1)
+    said = [line for line in yarn.driver_logs().splitlines() if line.startswith("etl.py: ")]
+    assert len(said) == 1 and "no-such-source" in said[0] and "there is no such bucket" in said[0]
 
 
 def test_in_cluster_mode_a_driver_that_is_killed_is_run_again_and_each_row_is_there_once(

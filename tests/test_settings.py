@@ -136,7 +136,7 @@ def test_an_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     done = run_process("--output", tmp_path / "file" / "out", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "file/out: name a folder that this user may write" in done.stderr
+    assert "file/out: this user may not read or write there; correct that, or name another folder" in done.stderr
 
 
 def test_no_java(tmp_path):

@@ -75,7 +75,7 @@ class Submitted:
 
     def ended(self) -> tuple[int, str, str]:
         """Exit code, stdout and stderr, once it is over."""
-        return self.process.wait(400), *self.said()
+        return self.process.wait(900), *self.said()
 
 
 class Cluster:
@@ -106,6 +106,9 @@ class Cluster:
             "spark.pyspark.driver.python": sys.executable,
             "spark.pyspark.python": "/bin/false",
             "spark.ui.enabled": "false",
+            "spark.log.level": "WARN",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+            "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
             "spark.executor.cores": "1",
             "spark.executor.memory": "512m",
             "spark.driver.memory": "768m",
