@@ -109,6 +109,14 @@ def test_staging_that_is_gone_before_the_commit_means_that_another_run_won(lake)
     assert stop.value.code == 75
 
 
+def test_staging_that_is_gone_makes_no_commit(lake):
+    run, record = staged(lake, 1)
+    lake.delete_tree(f"{run.staging}/songs")
+    with pytest.raises(etl.Stop, match="its staging is gone") as stop:
+        etl.commit(run, record)
+    assert stop.value.code == 1 and run.committed is False and etl.newest(lake, "commits") == 0
+
+
 def test_a_lost_answer_is_settled_by_reading_it_back(lake, monkeypatch):
     run, record = staged(lake, 1)
     real = etl.Place.create
@@ -133,7 +141,9 @@ def test_clean_leaves_what_a_later_commit_may_want(lake):
     assert len(lake.list(later.staging)) == len(etl.COLUMNS)
 
 
-@pytest.mark.parametrize("name", ["part-0.parquet", "_x/part-0.parquet", "year=1/rows", "c1-x.parquet"])
+@pytest.mark.parametrize(
+    "name", ["part-0.parquet", "_x/part-0.parquet", "_part-0.parquet", "year=1/rows", "c1-x.parquet"]
+)
 def test_somebody_elses_file_in_a_table_folder_is_named_and_refused(lake, name):
     lake.create(f"songs/{name}", b"rows")
     with pytest.raises(etl.Stop, match=re.escape(name)) as stop:
