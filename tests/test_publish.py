@@ -100,6 +100,15 @@ def test_a_publisher_that_slept_through_a_newer_commit_changes_nothing(lake):
     assert tables_of(lake) == set(etl.live_files(record))
 
 
+def test_a_publisher_that_slept_while_another_finished_its_commit_is_done(lake, monkeypatch):
+    _, record = published(lake, 1)
+    etl.clean(lake)
+    listings, real = iter([{}]), etl.list_tables  # what it saw before it slept
+    monkeypatch.setattr(etl, "list_tables", lambda lake: next(listings, real(lake)))
+    etl.publish(lake, 1)
+    assert tables_of(lake) == set(etl.live_files(record))
+
+
 def test_staging_that_is_gone_before_the_commit_means_that_another_run_won(lake):
     run, record = staged(lake, 1)
     published(lake, 1)
