@@ -109,6 +109,27 @@ def test_a_publisher_that_slept_while_another_finished_its_commit_is_done(lake, 
     assert tables_of(lake) == set(etl.live_files(record))
 
 
+def test_a_publisher_whose_staging_is_gone_leaves_it_to_the_newer_commit(lake):
+    first, record = staged(lake, 1)
+    etl.commit(first, record)
+    lake.delete_tree(first.staging)
+    with pytest.raises(etl.Stop, match="publication unfinished"):
+        etl.publish(lake, 1)
+    etl.commit(*staged(lake, 2))
+    etl.publish(lake, 1)
+    etl.recover(lake)
+    assert etl.newest(lake, "done") == 2
+
+
+def test_a_file_of_another_size_than_the_commit_lists_is_no_publication(lake):
+    run, record = staged(lake, 1)
+    etl.commit(run, record)
+    lake.create(min(etl.live_files(record)), b"half")
+    with pytest.raises(etl.Stop, match="is not as the commit lists it") as stop:
+        etl.publish(lake, 1)
+    assert stop.value.code == 1 and etl.newest(lake, "done") == 0
+
+
 def test_staging_that_is_gone_before_the_commit_means_that_another_run_won(lake):
     run, record = staged(lake, 1)
     published(lake, 1)
