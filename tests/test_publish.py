@@ -124,7 +124,7 @@ def test_a_publisher_whose_staging_is_gone_leaves_it_to_the_newer_commit(lake):
 def test_a_file_of_another_size_than_the_commit_lists_is_no_publication(lake):
     run, record = staged(lake, 1)
     etl.commit(run, record)
-    lake.create(min(etl.live_files(record)), b"half")
+    lake.create(min(etl.live_files(record)), b"cut")
     with pytest.raises(etl.Stop, match="is not as the commit lists it") as stop:
         etl.publish(lake, 1)
     assert stop.value.code == 1 and etl.newest(lake, "done") == 0
@@ -179,6 +179,14 @@ def test_somebody_elses_file_in_a_table_folder_is_named_and_refused(lake, name):
     with pytest.raises(etl.Stop, match=re.escape(name)) as stop:
         etl.list_tables(lake)
     assert stop.value.code == 2
+
+
+def test_clean_removes_old_probes_and_leaves_those_of_running_runs(lake):
+    young = f"_etl/probes/{etl.run_id(etl.datetime.now(etl.timezone.utc))}"
+    for key in (young, "_etl/probes/20180101T000000Z-00000000"):
+        lake.create(key, b"")
+    etl.clean(lake)
+    assert set(lake.list("_etl/probes")) == {young}
 
 
 def test_files_that_readers_ignore_are_ignored(lake):
