@@ -566,12 +566,14 @@ def audit(run: Run, tables: dict[str, DataFrame]) -> dict[str, int]:
     Raises   Stop naming the check and its numbers: an account that does not balance, a row count that is not the
              account's, a key that is NULL or there twice, a reference to a dimension row that is not there
     """
-    counts = [tables[name].agg(F.lit(name), F.count("*"), F.count_distinct(KEYS[name])) for name in COLUMNS]
-    references = {"song_id": "songs", "artist_id": "artists", "user_id": "users", "start_time": "time"}
-    for key, parent in references.items():
-        rows = tables[parent].select(key, F.lit(1).alias("row"))
-        found = tables["songplays"].select(key).join(rows, on=key, how="left")
-        counts.append(found.agg(F.lit(f"songplays.{key}"), F.count(key), F.count("row")))
+    counts = []
+    for name, key in KEYS.items():
+        keys = tables[name].select(key)
+        if name != "songplays":
+            keys = keys.cache()  # read twice: songplays refers to them
+            found = tables["songplays"].select(key).join(keys.withColumn("row", F.lit(1)), on=key, how="left")
+            counts.append(found.agg(F.lit(f"songplays.{key}"), F.count(key), F.count("row")))
+        counts.append(keys.agg(F.lit(name), F.count("*"), F.count_distinct(key)))
     found = {what: numbers for what, *numbers in reduce(DataFrame.unionAll, counts).collect()}
     rows, run.events["matched"] = {name: found[name][0] for name in COLUMNS}, found["songplays.song_id"][0]
     checks = {f"{what} (rows and distinct keys, or references and rows found)": both for what, both in found.items()}
@@ -767,31 +769,28 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
     run.events["lines"] = sum(account.values())
     check_account(run, "log_data", events, account, run.events["lines"] - account["blank"])
 
-    repeated = repeated_keys(stage_plays(events)).cache()
-    repeated.count()  # now Spark knows how few they are, and broadcasts them instead of shuffling every play
-    plays = settle_copies(stage_plays(events), repeated)
-    account.update(dict(plays.where("outcome <> 'songplays'").groupBy("outcome").count().collect()))
-    account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
-    run.events.update({name: account[name] for name in EVENT_CLASSES})
-    if account["key_conflict"]:
-        keep_rejected(run, "log_data", key_conflicts(plays, lines))
-
-    def stage_songplays() -> None:
-        # a file holds one part of one month: enough parts to keep the cores busy, and no more files than that
-        hour = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
-        part = F.floor(hour * -(-max(plays_in.values()) // PLAYS_PER_FILE) / (31 * 24))
-        songplays = songplays_table(plays, catalog.result())
-        stage_table(run, "songplays", songplays.repartition("year", "month", part))
-
-    def count_ambiguous() -> None:
-        matched = match_plays(plays.where("outcome = 'songplays'"), catalog.result())
-        run.events["ambiguous"] = matched.where("candidates > 1").count()
-
     def stage_dimensions() -> None:
         stage_table(run, "users", users_table(events))
         stage_table(run, "time", time_table(stage_plays(events)).repartition("year", "month"))
 
-    in_parallel(lambda step: step(), (stage_dimensions, stage_songplays, count_ambiguous))
+    def stage_fact() -> None:
+        repeated = repeated_keys(stage_plays(events)).cache()
+        repeated.count()  # now Spark knows how few they are, and broadcasts them instead of shuffling every play
+        plays = settle_copies(stage_plays(events), repeated)
+        account.update(dict(plays.where("outcome <> 'songplays'").groupBy("outcome").count().collect()))
+        account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
+        run.events.update({name: account[name] for name in EVENT_CLASSES})
+        if account["key_conflict"]:
+            keep_rejected(run, "log_data", key_conflicts(plays, lines))
+        songplays = songplays_table(plays, catalog.result())
+        # a file holds one part of one month: enough parts to keep the cores busy, and no more files than that
+        hour = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
+        part = F.floor(hour * -(-max(plays_in.values()) // PLAYS_PER_FILE) / (31 * 24))
+        stage_table(run, "songplays", songplays.repartition("year", "month", part))
+        matched = match_plays(plays.where("outcome = 'songplays'"), catalog.result())
+        run.events["ambiguous"] = matched.where("candidates > 1").count()
+
+    in_parallel(lambda stage: stage(), (stage_fact, stage_dimensions))
 
 
 def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "sample"
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "cloud")]
 import etl  # noqa: E402
 
 SECRET = "cana/ry+Secret%2Fkey%(x)s"  # what a careless parser would expand, decode or split
@@ -233,6 +233,8 @@ class S3Server:
                 return client
             except Exception as failure:
                 error = failure
+                if self.process.poll() is not None:
+                    break
                 time.sleep(0.25)
         raise RuntimeError(f"SeaweedFS does not answer: {error}\n{(self.folder / 'weed.log').read_text()[-2000:]}")
 
