@@ -100,6 +100,36 @@ def test_a_publisher_that_slept_through_a_newer_commit_changes_nothing(lake):
     assert tables_of(lake) == set(etl.live_files(record))
 
 
+def test_a_publisher_that_slept_while_another_finished_its_commit_is_done(lake, monkeypatch):
+    _, record = published(lake, 1)
+    etl.clean(lake)
+    listings, real = iter([{}]), etl.list_tables  # what it saw before it slept
+    monkeypatch.setattr(etl, "list_tables", lambda lake: next(listings, real(lake)))
+    etl.publish(lake, 1)
+    assert tables_of(lake) == set(etl.live_files(record))
+
+
+def test_a_publisher_whose_staging_is_gone_leaves_it_to_the_newer_commit(lake):
+    first, record = staged(lake, 1)
+    etl.commit(first, record)
+    lake.delete_tree(first.staging)
+    with pytest.raises(etl.Stop, match="publication unfinished"):
+        etl.publish(lake, 1)
+    etl.commit(*staged(lake, 2))
+    etl.publish(lake, 1)
+    etl.recover(lake)
+    assert etl.newest(lake, "done") == 2
+
+
+def test_a_file_of_another_size_than_the_commit_lists_is_no_publication(lake):
+    run, record = staged(lake, 1)
+    etl.commit(run, record)
+    lake.create(min(etl.live_files(record)), b"cut")
+    with pytest.raises(etl.Stop, match="is not as the commit lists it") as stop:
+        etl.publish(lake, 1)
+    assert stop.value.code == 1 and etl.newest(lake, "done") == 0
+
+
 def test_staging_that_is_gone_before_the_commit_means_that_another_run_won(lake):
     run, record = staged(lake, 1)
     published(lake, 1)
@@ -107,6 +137,14 @@ def test_staging_that_is_gone_before_the_commit_means_that_another_run_won(lake)
     with pytest.raises(etl.Stop) as stop:
         etl.commit(run, record)
     assert stop.value.code == 75
+
+
+def test_staging_that_is_gone_makes_no_commit(lake):
+    run, record = staged(lake, 1)
+    lake.delete_tree(f"{run.staging}/songs")
+    with pytest.raises(etl.Stop, match="its staging is gone") as stop:
+        etl.commit(run, record)
+    assert stop.value.code == 1 and run.committed is False and etl.newest(lake, "commits") == 0
 
 
 def test_a_lost_answer_is_settled_by_reading_it_back(lake, monkeypatch):
@@ -133,12 +171,22 @@ def test_clean_leaves_what_a_later_commit_may_want(lake):
     assert len(lake.list(later.staging)) == len(etl.COLUMNS)
 
 
-@pytest.mark.parametrize("name", ["part-0.parquet", "_x/part-0.parquet", "year=1/rows", "c1-x.parquet"])
+@pytest.mark.parametrize(
+    "name", ["part-0.parquet", "_x/part-0.parquet", "_part-0.parquet", "year=1/rows", "c1-x.parquet"]
+)
 def test_somebody_elses_file_in_a_table_folder_is_named_and_refused(lake, name):
     lake.create(f"songs/{name}", b"rows")
     with pytest.raises(etl.Stop, match=re.escape(name)) as stop:
         etl.list_tables(lake)
     assert stop.value.code == 2
+
+
+def test_clean_removes_old_probes_and_leaves_those_of_running_runs(lake):
+    young = f"_etl/probes/{etl.run_id(etl.datetime.now(etl.timezone.utc))}"
+    for key in (young, "_etl/probes/20180101T000000Z-00000000"):
+        lake.create(key, b"")
+    etl.clean(lake)
+    assert set(lake.list("_etl/probes")) == {young}
 
 
 def test_files_that_readers_ignore_are_ignored(lake):

@@ -5,7 +5,7 @@ import hashlib
 from conftest import play, rows_of
 from test_songs import CATALOG
 
-from etl import repeated_keys, settle_copies, songplays_table, stage_events, stage_plays
+from etl import one_song_per_recording, repeated_keys, settle_copies, songplays_table, stage_events, stage_plays
 
 CATALOG_ROWS = """
     song_id | title | artist_id | artist_name | duration
@@ -41,6 +41,18 @@ def test_the_smallest_song_id_and_artist_id_wins_and_no_play_is_multiplied(frame
         SO1     | River | AR8       | Foxes       | 200.5
     """
     assert rows_of(songplays(frame, json_lines, play(), catalog=catalog), "song_id", "artist_id") == [("SO1", "AR8")]
+
+
+def test_several_records_of_one_song_leave_no_choice_and_two_songs_do(frame):
+    catalog = """
+        song_id | title | artist_id | artist_name | duration
+        SO1     | River | AR8       | Foxes       | 200.5
+        SO1     | River | AR9       | Foxes       | 200.5
+        SO2     | Stone | AR8       | Foxes       | 200.5
+        SO3     | Stone | AR8       | Foxes       | 200.5
+    """
+    found = one_song_per_recording(frame(CATALOG, catalog))
+    assert rows_of(found, "title", "song_id", "candidates") == [("River", "SO1", 1), ("Stone", "SO2", 2)]
 
 
 def test_replayed_lines_are_one_play(frame, json_lines):
