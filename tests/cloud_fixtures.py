@@ -1,5 +1,6 @@
 """What the tests of cloud/ share: a run of the job on S3 with every request written down, and AWS in this process."""
 
+import functools
 import http.client
 import http.server
 import json
@@ -13,6 +14,8 @@ from xml.etree import ElementTree
 import aws
 import boto3
 import botocore.client
+import botocore.loaders
+import botocore.session
 import pytest
 from botocore import xform_name
 from conftest import play, run_process, song, write_input
@@ -134,6 +137,9 @@ def recorded(s3, tmp_path_factory):
     return Recorded(recorder.calls, objects, recorder.endpoint)
 
 
+shared_loader = functools.cache(botocore.loaders.create_loader)  # service models are parsed once for all sessions
+
+
 @pytest.fixture
 def account(monkeypatch):
     """An AWS account in this process; nothing is paused for."""
@@ -143,6 +149,7 @@ def account(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setattr(aws, "pause", lambda seconds: None)
+    monkeypatch.setattr(botocore.session, "create_loader", shared_loader)
     with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
         yield
 

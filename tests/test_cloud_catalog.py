@@ -1,14 +1,19 @@
 """cloud/catalog.py: the tables in Glue against a published lake, and the DDL run by Hive's own parser and catalogue."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import catalog
 import duckdb
 import pytest
-from cloud_fixtures import BUCKET, OUTPUT, client, dry_requests, fill, written
-from conftest import ROOT
+from botocore.exceptions import EndpointConnectionError
+from cloud_fixtures import BUCKET, OUTPUT, REGION, client, dry_requests, fill, written
+from conftest import ROOT, free_port
 
 import etl
 
@@ -121,6 +126,47 @@ def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch)
     for command in ("register", "register", "check", "ddl"):
         said(command)
     assert len(set(sent)) > 5 and set(sent) <= printed
+
+
+@pytest.fixture
+def athena(recorded, monkeypatch, tmp_path):
+    """Runs a query of Athena in an AWS on this machine, whose bucket holds the lake."""
+    port = free_port()
+    program = shutil.which("ministack", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    settings = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "S3_DATA_DIR": str(tmp_path / "s3")}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([program], cwd=tmp_path, env={**os.environ, **settings}, stdout=log, stderr=log)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_REGION", REGION)
+    for _ in range(120):
+        try:
+            client("s3").list_buckets()
+            break
+        except EndpointConnectionError:
+            time.sleep(0.25)
+    fill(recorded.objects)
+
+    def run(query):
+        service, answers = client("athena"), {"OutputLocation": f"s3://{BUCKET}/answers/"}
+        started = service.start_query_execution(QueryString=query, ResultConfiguration=answers)
+        execution, state = {"QueryExecutionId": started["QueryExecutionId"]}, "QUEUED"
+        while state in ("QUEUED", "RUNNING"):
+            state = service.get_query_execution(**execution)["QueryExecution"]["Status"]["State"]
+        assert state == "SUCCEEDED"
+        return service.get_query_results(**execution)["ResultSet"]["Rows"][-1]["Data"][0]["VarCharValue"]
+
+    yield run
+    server.kill()
+    server.wait(30)
+
+
+def test_athena_counts_in_the_registered_tables_what_the_job_reported(athena, recorded, said):
+    assert said("register")[0] == 0 and said("check")[0] == 0
+    report = json.loads(recorded.report)
+    counts = {name: int(athena(f"SELECT count(*) FROM {DATABASE}.{name}")) for name in etl.COLUMNS}
+    assert counts == {name: made["rows"] for name, made in report["tables"].items()} and counts["songplays"] > 0
 
 
 HIVE = """

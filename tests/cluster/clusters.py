@@ -68,10 +68,10 @@ class Submitted:
         """All that it wrote until now, to stdout and to stderr."""
         return [Path(stream.name).read_text() for stream in self.streams]
 
-    def says(self, text: str) -> bool:
+    def runs(self) -> bool:
         if self.process.poll() is not None:
-            raise AssertionError(f"spark-submit ended before it said {text!r}: {''.join(self.said())[-3000:]}")
-        return text in self.said()[0]
+            raise AssertionError(f"spark-submit ended too soon: {''.join(self.said())[-3000:]}")
+        return True
 
     def ended(self) -> tuple[int, str, str]:
         """Exit code, stdout and stderr, once it is over."""
