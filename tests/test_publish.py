@@ -181,6 +181,19 @@ def test_somebody_elses_file_in_a_table_folder_is_named_and_refused(lake, name):
     assert stop.value.code == 2
 
 
+def test_recovery_removes_staging_that_nobody_can_want(lake):
+    published(lake, 1)
+    etl.recover(lake)
+    assert lake.list("_etl/staging") == {}
+
+
+def test_a_copy_onto_itself_leaves_no_other_name(lake):
+    lake.create("a", b"rows")
+    for _ in range(2):
+        lake.copy("a", "songs/b")
+    assert lake.list("songs").keys() == {"songs/b"}
+
+
 def test_clean_removes_old_probes_and_leaves_those_of_running_runs(lake):
     young = f"_etl/probes/{etl.run_id(etl.datetime.now(etl.timezone.utc))}"
     for key in (young, "_etl/probes/20180101T000000Z-00000000"):
