@@ -1188,7 +1188,9 @@ def run_job(run: Run, session) -> None:
     with run.phase("tables", "Spark"), ThreadPoolExecutor(1) as pool:
         process_log_data(run, pool.submit(process_song_data, run))
     with run.phase("audit", "Spark"):
-        rows = audit(run, {table: read_staged(run, table) for table in COLUMNS})
+        with ThreadPoolExecutor() as pool:  # Spark reads the footers of one table while it plans for another
+            tables = dict(zip(COLUMNS, pool.map(lambda table: read_staged(run, table), COLUMNS)))
+        rows = audit(run, tables)
         run.tables = {table: {"rows": rows[table], "files": staged_files(run, table)} for table in COLUMNS}
     with run.phase("commit", lake.uri):
         for side, pinned in run.pinned.items():
