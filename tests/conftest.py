@@ -231,6 +231,8 @@ class S3Server:
             try:
                 client.create_bucket(Bucket=name)
                 return client
+            except client.exceptions.BucketAlreadyOwnedByYou:
+                raise  # by another test: name it otherwise
             except Exception as failure:
                 error = failure
                 if self.process.poll() is not None:

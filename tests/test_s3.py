@@ -9,19 +9,19 @@ from conftest import KEY, SAMPLE, SECRET, all_tables, files_below, run_process
 
 @pytest.fixture(scope="module")
 def lake(s3, tmp_path_factory):
-    client = s3.bucket("lake")
+    client = s3.bucket("music")
     for path in SAMPLE.rglob("*.json"):
-        client.upload_file(str(path), "lake", f"in/{path.relative_to(SAMPLE)}")
+        client.upload_file(str(path), "music", f"in/{path.relative_to(SAMPLE)}")
     return client
 
 
 def keys(client, prefix):
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket="lake", Prefix=prefix)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="music", Prefix=prefix)
     return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
 def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_written(s3, lake, job, tmp_path):
-    config = s3.config(tmp_path, "s3://lake/in", "s3a://lake/out")
+    config = s3.config(tmp_path, "s3://music/in", "s3a://music/out")
     log = tmp_path / "events"
     log.mkdir()
     arguments = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log} pyspark-shell"
@@ -30,7 +30,7 @@ def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_writ
     for key in keys(lake, "out/"):
         path = tmp_path / "copy" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        lake.download_file("lake", key, str(path))
+        lake.download_file("music", key, str(path))
     copy = tmp_path / "copy" / "out"
     assert all_tables(copy) == all_tables(job(SAMPLE).output)
     assert not list((copy / "_etl").glob("staging/*")) and not list((copy / "_etl").glob("probes/*"))
@@ -53,14 +53,14 @@ def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_writ
     ],
 )
 def test_a_wrong_key_secret_or_server_is_said_in_one_line(s3, lake, tmp_path, change, words):
-    config = s3.config(tmp_path, "s3://lake/in", "s3a://lake/elsewhere", **change)
+    config = s3.config(tmp_path, "s3://music/in", "s3a://music/elsewhere", **change)
     done = run_process("--config", config, cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert words in done.stderr and "s3a://lake/elsewhere" in done.stderr
+    assert words in done.stderr and "s3a://music/elsewhere" in done.stderr
     assert "wrong/Secret" not in done.stderr and keys(lake, "elsewhere") == []
 
 
 def test_a_bucket_that_is_not_there(s3, lake, tmp_path):
-    done = run_process("--config", s3.config(tmp_path, "s3://lake/in", "s3a://no-such-lake/out"), cwd=tmp_path)
+    done = run_process("--config", s3.config(tmp_path, "s3://music/in", "s3a://no-such-lake/out"), cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "there is no such bucket" in done.stderr and "no-such-lake" in done.stderr
