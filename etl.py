@@ -18,7 +18,7 @@ if __name__ == "__main__":  # for a Ctrl-C while the rest is imported
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import argparse
-import asyncio
+import codecs
 import configparser
 import gzip
 import hashlib
@@ -37,6 +37,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import reduce
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import NamedTuple, Optional
 from urllib.parse import quote, unquote, urlsplit
@@ -48,7 +49,7 @@ from obstore.store import LocalStore, S3Store
 from pyspark import SparkConf, SparkContext
 from pyspark.find_spark_home import _find_spark_home
 from pyspark.java_gateway import launch_gateway
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
 FAILED, SETTINGS, REFUSED, OVERTAKEN, INTERRUPTED = 1, 2, 3, 75, 130  # exit codes
@@ -105,6 +106,7 @@ SONG_LAYOUTS = ("year", "year,artist_id")
 PLAY_KEY = ("user_id", "session_id", "item_in_session", "ts")
 PLAY_CONTENT = tuple("artist_name first_name gender last_name length level location title user_agent".split())
 CATALOG = tuple("song_id title artist_id artist_name duration year location latitude longitude".split())
+WRITTEN_AT = ("year", "month", "part")
 EVENT_CLASSES = ("blank", "malformed", "invalid", "out_of_scope", "duplicate", "key_conflict", "songplays")
 SONG_CLASSES = ("malformed", "invalid", "duplicate", "variant", "songs")
 
@@ -113,7 +115,6 @@ SHUFFLE_BYTES = 32 * 2**20  # of input to a shuffle partition
 SMALL_BYTES = 64 * 2**20  # of input, below which compiling costs more than it gains
 PACK_BYTES = 8 * 2**20
 GETS_IN_FLIGHT = 128
-COPIES_IN_FLIGHT = 32
 ANSWER_SECONDS = 120  # that a store may take for one answer, before the run gives up or asks again
 
 
@@ -172,6 +173,7 @@ class Run:
     id: str  # UTC start time, then 8 hex digits
     source: Place
     lake: Place
+    spool: Optional[Place] = None  # the local folder by way of which Spark writes to the lake, where there is one
     number: int = 0  # of the commit that this run is to make
     committed: Optional[bool] = False  # None: asked for, and not known
     place: str = ""  # what is being reached now, for the message when it fails
@@ -182,6 +184,10 @@ class Run:
     songs: dict[str, int] = field(default_factory=dict)
     tables: dict[str, dict] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def desk(self) -> Place:
+        return self.spool or self.lake
 
     @property
     def staging(self) -> str:
@@ -202,10 +208,10 @@ def run_id(start: datetime) -> str:
     return f"{start:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def in_parallel(action, items) -> None:
-    """Requests wait together for the store, and Spark's jobs share its cores."""
-    with ThreadPoolExecutor(COPIES_IN_FLIGHT) as pool:
-        list(pool.map(action, items))  # list() raises what an action raised
+def in_parallel(action, items, in_flight: int = 32) -> list:
+    """What an action returns for each item, or raises: requests wait together for the store, jobs for its cores."""
+    with ThreadPoolExecutor(in_flight) as pool:
+        return list(pool.map(action, items))
 
 
 # ── Reading: the pinned listing, packed songs, lines and their one JSON object ───────────────────────────────────────
@@ -227,11 +233,10 @@ def changed(source: Place, key: str) -> Stop:
     return Stop(FAILED, f"{source.uri}: input changed while it was read: {key}; run again")
 
 
-async def fetch(source: Place, key: str, size: int, version: str) -> bytes:
+def fetch(source: Place, key: str, size: int, version: str) -> bytes:
     """One object, as it was pinned and to its end."""
     try:
-        answer = await obstore.get_async(source.store, key, options={"if_match": version})
-        data = bytes(await answer.bytes_async())
+        data = bytes(obstore.get(source.store, key, options={"if_match": version}).bytes())
         if len(data) != size:
             raise OSError(f"{len(data)} of {size} bytes")
         return data
@@ -241,37 +246,26 @@ async def fetch(source: Place, key: str, size: int, version: str) -> bytes:
         raise Stop(FAILED, f"{source.uri}/{key}: cannot be read to its end: {one_line(error)}; run again") from None
 
 
-async def pack_songs(source: Place, pinned: list[str], lake: Place, folder: str) -> int:
+def pack_songs(source: Place, pinned: list[str], lake: Place, folder: str) -> int:
     """Copies song objects into a few text files of `key <TAB> line`; returns how many non-blank lines there were.
 
-    Spark would need two requests and a task's overhead for each 300-byte object. Memory is bounded by the objects in
-    flight and one pack, whatever the catalogue's size.
+    Spark would need two requests and a task's overhead for each 300-byte object. Memory is bounded by one pack,
+    whatever the catalogue's size.
     """
-    queue, lock, pack, packs, done, records = iter(pinned), asyncio.Lock(), bytearray(), 0, 0, 0
-
-    async def flush() -> None:
-        nonlocal packs
-        packs += 1
-        await obstore.put_async(lake.store, f"{folder}/{packs:05d}.txt", bytes(pack), use_multipart=False)
-        pack.clear()
-
-    async def work() -> None:
-        nonlocal done, records
-        for key, size, version in map(json.loads, queue):
-            data = await fetch(source, key, size, version) if size else b""
-            async with lock:
-                for line in (data[3:] if data[:3] == b"\xef\xbb\xbf" else data).split(b"\n"):
+    records, done = 0, 0
+    ends = accumulate(json.loads(line)[1] for line in pinned)
+    with ThreadPoolExecutor(GETS_IN_FLIGHT) as pool:
+        for number, group in groupby(zip(ends, pinned), key=lambda end_and_line: end_and_line[0] // PACK_BYTES):
+            pack, objects = bytearray(), [json.loads(line) for _, line in group]
+            for (key, *_), data in zip(objects, pool.map(lambda item: fetch(source, *item), objects)):
+                for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n"):
                     if line.strip(b" \t\r"):
-                        pack.extend(b"%s\t%s\n" % (quote(key).encode(), line))
+                        pack += b"%s\t%s\n" % (quote(key).encode(), line)
                         records += 1
-                if len(pack) >= PACK_BYTES:
-                    await flush()
                 done += 1
-            if sys.stdout.isatty() and (done % 250 == 0 or done == len(pinned)):
-                print(f"\r  song {done:,} of {len(pinned):,}", end="\n" * (done == len(pinned)), flush=True)
-
-    await asyncio.gather(*(work() for _ in range(GETS_IN_FLIGHT)))
-    await flush()
+                if sys.stdout.isatty() and (done % 250 == 0 or done == len(pinned)):
+                    print(f"\r  song {done:,} of {len(pinned):,}", end="\n" * (done == len(pinned)), flush=True)
+            obstore.put(lake.store, f"{folder}/{number:05d}.txt", bytes(pack), use_multipart=False)
     return records
 
 
@@ -388,13 +382,18 @@ def stage_events(lines: DataFrame) -> DataFrame:
     )
 
 
-def stage_plays(events: DataFrame, *others: str) -> DataFrame:
-    """Events that are plays, every copy of them, with time and surrogate key, which is not yet unique."""
+def stage_plays(events: DataFrame, files: int = 1) -> DataFrame:
+    """Events that are plays, every copy of them, with time and surrogate key, which is not yet unique.
+
+    Columns  year, month, part: where a play is written; a month has as many parts, of some hours each, as `files`
+    """
     plays = events.where(F.col("class") == "play").withColumn("start_time", F.timestamp_millis("ts"))
+    hour_of_month = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
     return plays.select(
         F.md5(F.concat_ws("|", *PLAY_KEY)).alias("songplay_id"),
         *("start_time", F.year("start_time").alias("year"), F.month("start_time").alias("month")),
-        *("file", *PLAY_KEY, *PLAY_CONTENT, *others),
+        F.floor(hour_of_month * files / (31 * 24)).alias("part"),
+        *("file", "line", *PLAY_KEY, *PLAY_CONTENT),
     )
 
 
@@ -481,12 +480,13 @@ def time_table(plays: DataFrame) -> DataFrame:
     """Time dimension: one row per distinct start_time of a play.
 
     Key      start_time, a UTC instant
-    Source   stage_plays
+    Source   stage_plays, each month's part in one partition
     Units    week is ISO 8601; weekday 1 is Sunday, 7 is Saturday; all in UTC
     """
     parts = {"hour": F.hour, "day": F.dayofmonth, "week": F.weekofyear, "weekday": F.dayofweek}
     columns = (part("start_time").alias(name) for name, part in parts.items())
-    return plays.select("start_time", "year", "month").distinct().select("start_time", *columns, "year", "month")
+    times = plays.select("start_time", *WRITTEN_AT).distinct()
+    return times.select("start_time", *columns, "year", "month")
 
 
 # ── The fact table ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -515,35 +515,28 @@ def match_plays(plays: DataFrame, catalog: DataFrame) -> DataFrame:
     return matched.select("play.*", "track.song_id", "track.artist_id", "track.candidates")
 
 
-def repeated_keys(plays: DataFrame) -> DataFrame:
-    """One row per natural key that more than one line carries: few, or none."""
-    return plays.groupBy(*PLAY_KEY).count().where("count > 1").select(*PLAY_KEY)
-
-
-def settle_copies(plays: DataFrame, repeated: DataFrame) -> DataFrame:
+def settle_copies(plays: DataFrame) -> DataFrame:
     """Adds `outcome` to each copy of a play: songplays for the one kept, key_conflict or duplicate.
 
     Of the copies with one natural key the smallest content is kept; each further content is a conflict, once; the
-    rest are replays. Only the keys in `repeated` are brought together and sorted.
+    rest are replays. WRITTEN_AT follows from ts; it is named so that plays that lie as they are written stay there.
     """
-    once = plays.join(repeated, on=list(PLAY_KEY), how="left_anti").withColumn("outcome", F.lit("songplays"))
-    copies = plays.join(repeated, on=list(PLAY_KEY), how="left_semi")
-    same_key = Window.partitionBy(*PLAY_KEY).orderBy(*ascending(*PLAY_CONTENT))
+    same_key = Window.partitionBy(*WRITTEN_AT, *PLAY_KEY).orderBy(*ascending(*PLAY_CONTENT))
     number, rank = F.row_number().over(same_key), F.rank().over(same_key)
     outcome = F.when(number == 1, "songplays").when(number == rank, "key_conflict").otherwise("duplicate")
-    return once.unionByName(copies.withColumn("outcome", outcome))
+    return plays.withColumn("outcome", outcome)
 
 
-def songplays_table(plays: DataFrame, catalog: DataFrame) -> DataFrame:
+def songplays_table(settled: DataFrame) -> DataFrame:
     """Fact, factless: one row per NextSong event, matched to at most one song.
 
     Key      songplay_id, md5 hex of `userId|sessionId|itemInSession|ts`
-    Source   settle_copies, stage_catalog
+    Source   match_plays, settle_copies
     Dropped  replayed copies and further contents of one natural key
     Units    start_time is a UTC instant; level, location and user_agent are as of the play
     """
-    matched = match_plays(plays.where(F.col("outcome") == "songplays"), catalog)
-    return matched.select(*(column.split()[0] for column in COLUMNS["songplays"].split(", ")))
+    kept = settled.where(F.col("outcome") == "songplays")
+    return kept.select(*(column.split()[0] for column in COLUMNS["songplays"].split(", ")))
 
 
 # ── Audit: what was staged, read back ────────────────────────────────────────────────────────────────────────────────
@@ -551,7 +544,7 @@ def songplays_table(plays: DataFrame, catalog: DataFrame) -> DataFrame:
 
 def read_staged(run: Run, name: str) -> DataFrame:
     """A staged table as readers will see it.  Raises Stop where its columns are not those of COLUMNS."""
-    staged = run.spark.read.option("__globPaths__", False).parquet(f"{run.lake.uri}/{run.staging}/{name}")
+    staged = run.spark.read.option("__globPaths__", False).parquet(f"{run.desk.uri}/{run.staging}/{name}")
     folders = run.partitions(name)
     promised = sorted(COLUMNS[name].split(", "), key=lambda column: column.split()[0] in folders)  # folders read last
     found = [f"{column} {'STRING' if column in folders else kind.upper()}" for column, kind in staged.dtypes]
@@ -568,15 +561,18 @@ def audit(run: Run, tables: dict[str, DataFrame]) -> dict[str, int]:
     """
     counts = []
     for name, key in KEYS.items():
-        keys = tables[name].select(key)
+        rows = tables[name].select(F.col(key).alias("key"), F.lit(1).alias("row"), F.lit(0).alias("reference"))
         if name != "songplays":
-            keys = keys.cache()  # read twice: songplays refers to them
-            found = tables["songplays"].select(key).join(keys.withColumn("row", F.lit(1)), on=key, how="left")
-            counts.append(found.agg(F.lit(f"songplays.{key}"), F.count(key), F.count("row")))
-        counts.append(keys.agg(F.lit(name), F.count("*"), F.count_distinct(key)))
-    found = {what: numbers for what, *numbers in reduce(DataFrame.unionAll, counts).collect()}
-    rows, run.events["matched"] = {name: found[name][0] for name in COLUMNS}, found["songplays.song_id"][0]
-    checks = {f"{what} (rows and distinct keys, or references and rows found)": both for what, both in found.items()}
+            references = tables["songplays"].where(F.col(key).isNotNull())
+            rows = rows.unionAll(references.select(key, F.lit(0), F.lit(1)))
+        keys = rows.groupBy("key").agg(F.sum("row").alias("rows"), F.sum("reference").alias("references"))
+        is_row = F.col("key").isNotNull() & (F.col("rows") > 0)
+        sums = F.sum("rows"), F.count_if(is_row), F.sum("references"), F.sum(F.when(is_row, F.col("references")))
+        counts.append(keys.agg(F.lit(name), *sums))
+    found = {name: [number or 0 for number in sums] for name, *sums in reduce(DataFrame.unionAll, counts).collect()}
+    rows, run.events["matched"] = {name: found[name][0] for name in COLUMNS}, found["songs"][2]
+    checks = {f"{name}: rows and distinct keys": sums[:2] for name, sums in found.items()}
+    checks.update({f"songplays.{KEYS[name]}: references and rows found": sums[2:] for name, sums in found.items()})
     for side, whole, classes in ((run.events, "lines", EVENT_CLASSES), (run.songs, "records", SONG_CLASSES)):
         checks[f"{whole} and the sum of their classes"] = side[whole], sum(side[name] for name in classes)
         checks[f"rows of {classes[-1]} and the account's"] = rows[classes[-1]], side[classes[-1]]
@@ -621,7 +617,7 @@ def list_tables(lake: Place) -> dict[str, int]:
 
     Raises   Stop where a folder holds a file of somebody else's that a reader would take for rows
     """
-    found = {key: size for table in COLUMNS for key, size in lake.list(table).items()}
+    found = {key: size for listed in in_parallel(lake.list, COLUMNS) for key, size in listed.items()}
     for key, size in found.items():
         name = key.rpartition("/")[2]
         if not OURS.fullmatch(key) and (name.endswith(".parquet") or (size and name[0] not in "_.")):
@@ -702,12 +698,23 @@ def recover(lake: Place) -> None:
 # ── The two processes: read, derive, stage ───────────────────────────────────────────────────────────────────────────
 
 
+def write(run: Run, rows: DataFrame, kind: str, folder: str, *partitions: str) -> None:
+    """Lets Spark write a folder of the lake; by way of a local one where Spark has no other machine to write from.
+
+    S3A's committer sends a dozen requests a file, one after another, where an upload sends one.
+    """
+    rows.write.partitionBy(*partitions).format(kind).save(f"{run.desk.uri}/{folder}")
+    if run.spool:
+        files = [key for key in run.spool.list(folder) if key.rpartition("/")[2][0] not in "_."]
+        in_parallel(lambda key: obstore.put(run.lake.store, key, Path(run.spool.path, key)), files)
+
+
 def stage_table(run: Run, name: str, table: DataFrame) -> None:
-    table.write.partitionBy(*run.partitions(name)).parquet(f"{run.lake.uri}/{run.staging}/{name}")
+    write(run, table, "parquet", f"{run.staging}/{name}", *run.partitions(name))
     print(f"  {name} staged", flush=True)
 
 
-def keep_rejected(run: Run, side: str, rejected: DataFrame) -> None:
+def keep_rejected(run: Run, kind: str, rejected: DataFrame) -> None:
     """Writes rejected lines as JSON lines: file, reason, and raw, or raw_base64 where the line is not UTF-8."""
     is_text = F.col("reason") != "not UTF-8"
     uri = F.url_decode(F.replace(F.col("file"), F.lit("+"), F.lit("%2B")))  # url_decode takes "+" for a blank
@@ -715,7 +722,7 @@ def keep_rejected(run: Run, side: str, rejected: DataFrame) -> None:
     base64 = F.translate(F.base64(F.col("line").cast("binary")), "\r\n", "")
     texts = (F.when(is_text, F.col("line")).alias("raw"), F.when(~is_text, base64).alias("raw_base64"))
     kept = rejected.select(F.replace(uri, F.lit(root), F.lit("")).alias("file"), "reason", *texts)
-    kept.write.mode("append").json(f"{run.lake.uri}/_etl/quarantine/{run.id}/{side}")
+    write(run, kept, "json", f"_etl/quarantine/{run.id}/{kind}")
 
 
 def check_account(run: Run, side: str, staged: DataFrame, account: dict[str, int], total: int) -> None:
@@ -768,38 +775,40 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
             raise changed(run.source, key)
     run.events["lines"] = sum(account.values())
     check_account(run, "log_data", events, account, run.events["lines"] - account["blank"])
+    plays = stage_plays(events, files=-(-max(plays_in.values()) // PLAYS_PER_FILE))
 
-    def stage_dimensions() -> None:
+    def stage_users() -> None:
         stage_table(run, "users", users_table(events))
-        stage_table(run, "time", time_table(stage_plays(events)).repartition("year", "month"))
 
-    def stage_fact() -> None:
-        repeated = repeated_keys(stage_plays(events)).cache()
-        repeated.count()  # now Spark knows how few they are, and broadcasts them instead of shuffling every play
-        plays = settle_copies(stage_plays(events), repeated)
-        account.update(dict(plays.where("outcome <> 'songplays'").groupBy("outcome").count().collect()))
+    def stage_time() -> None:
+        stage_table(run, "time", time_table(plays.repartition(*WRITTEN_AT)))
+
+    def stage_songplays() -> None:
+        matched = match_plays(plays, catalog.result())
+        settled = settle_copies(matched.repartition(*WRITTEN_AT))  # one shuffle for both, copies and files
+        is_ambiguous = (F.col("outcome") == "songplays") & (F.col("candidates") > 1)
+        outcomes = (F.count_if(F.col("outcome") == name).alias(name) for name in ("duplicate", "key_conflict"))
+        counted = Observation()
+        settled = settled.observe(counted, F.count_if(is_ambiguous).alias("ambiguous"), *outcomes)
+        stage_table(run, "songplays", songplays_table(settled))
+        account.update(counted.get)
         account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
-        run.events.update({name: account[name] for name in EVENT_CLASSES})
+        run.events.update({name: account[name] for name in (*EVENT_CLASSES, "ambiguous")})
         if account["key_conflict"]:
-            keep_rejected(run, "log_data", key_conflicts(plays, lines))
-        songplays = songplays_table(plays, catalog.result())
-        # a file holds one part of one month: enough parts to keep the cores busy, and no more files than that
-        hour = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
-        part = F.floor(hour * -(-max(plays_in.values()) // PLAYS_PER_FILE) / (31 * 24))
-        stage_table(run, "songplays", songplays.repartition("year", "month", part))
-        matched = match_plays(plays.where("outcome = 'songplays'"), catalog.result())
-        run.events["ambiguous"] = matched.where("candidates > 1").count()
+            keep_rejected(run, "key_conflict", key_conflicts(plays, lines))
 
-    in_parallel(lambda stage: stage(), (stage_fact, stage_dimensions))
+    in_parallel(lambda stage: stage(), (stage_songplays, stage_time, stage_users))
 
 
 def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:
     """One row per key_conflict, with its line, which is looked up in the few files that hold one."""
     content = ("file", "songplay_id", *PLAY_CONTENT)
-    conflicts = plays.where("outcome = 'key_conflict'").select(*content)
+    repeated = plays.groupBy(*PLAY_KEY).count().where("count > 1").select(*PLAY_KEY).cache()
+    repeated.count()  # now Spark knows how few they are
+    copies = plays.join(repeated, on=list(PLAY_KEY), how="left_semi")
+    conflicts = settle_copies(copies).where("outcome = 'key_conflict'").select(*content).cache()
     files = [file for (file,) in conflicts.select("file").distinct().collect()]
-    events = stage_events(lines.where(F.col("file").isin(files)))
-    again = stage_plays(events, "line").alias("again")
+    again = stage_plays(stage_events(lines.where(F.col("file").isin(files)))).alias("again")
     same = reduce(Column.__and__, (F.col(f"again.{name}").eqNullSafe(F.col(f"conflict.{name}")) for name in content))
     found = again.join(F.broadcast(conflicts.alias("conflict")), on=same, how="left_semi")
     reason = F.concat(F.lit("another content of the play "), "songplay_id").alias("reason")
@@ -1100,12 +1109,9 @@ def start_spark(run: Run, session) -> SparkSession:
         if size < SMALL_BYTES:
             conf.set("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
             conf.set("spark.sql.codegen.wholeStage", "false").set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+            conf.set("spark.ui.enabled", "false")
         if is_s3_ours:
             conf.setAll(s3a_packages(hadoop_version()).items())
-            if not (
-                os.environ.get("PYSPARK_SUBMIT_ARGS") or Path(_find_spark_home(), "conf/spark-defaults.conf").is_file()
-            ):
-                conf.setMaster("local[16]")  # tasks wait for S3 more than for a core
         launch_java(run, conf)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if spark.sparkContext.master.startswith("local"):
@@ -1156,7 +1162,7 @@ def staged_files(run: Run, table: str) -> dict[str, dict]:
     return files
 
 
-def run_job(run: Run, session) -> None:
+def run_job(run: Run, session, spool: str) -> None:
     """The whole run, in the order that lets several runs overlap and any of them die.  Raises Stop, else it is done."""
     settings, lake, source = run.settings, run.lake, run.source
     with run.phase("begin", lake.uri):
@@ -1181,10 +1187,11 @@ def run_job(run: Run, session) -> None:
     with ThreadPoolExecutor(1) as pool:
         spark = pool.submit(start_spark, run, session)  # Java starts while the songs arrive
         with run.phase("fetch songs", lake.uri):
-            packed = pack_songs(source, run.pinned["song_data"], lake, f"{run.staging}/packed")
-            run.songs["records"] = asyncio.run(packed)
+            run.songs["records"] = pack_songs(source, run.pinned["song_data"], lake, f"{run.staging}/packed")
         with run.phase("start Spark", "Spark"):
             run.spark = spark.result()
+    if lake.bucket and run.spark.sparkContext.master.startswith("local"):
+        run.spool = open_place(f"file://{spool}", settings, None)
     with run.phase("tables", "Spark"), ThreadPoolExecutor(1) as pool:
         process_log_data(run, pool.submit(process_song_data, run))
     with run.phase("audit", "Spark"):
@@ -1269,7 +1276,8 @@ def main(arguments: Optional[list[str]] = None) -> int:
             os.makedirs(settings.output[7:])
             new_folder = settings.output[7:] if settings.dry_run else ""
         run = Run(settings, run_id(datetime.now(timezone.utc)), source, open_place(settings.output, settings, session))
-        run_job(run, session)
+        with tempfile.TemporaryDirectory(prefix="sparkify-") as spool:
+            run_job(run, session, spool)
     except Stop as stop:
         code, error = stop.code, str(stop)
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ python bench/parts.py pack 1000000     packs so many local song files: seconds, 
 python bench/parts.py join 30000000    matches so many plays with a catalogue of a million songs: seconds
 """
 
-import asyncio
 import json
 import resource
 import sys
@@ -28,7 +27,7 @@ def pack(count):
         start = time.monotonic()
         run = etl.Run(etl.Settings({}, "", "", "", 0, False, False), "bench", place, place)
         run.pinned["song_data"] = sorted(filter(None, etl.list_input(place, "song_data")))
-        records = asyncio.run(etl.pack_songs(place, run.pinned["song_data"], place, "_etl/packed"))
+        records = etl.pack_songs(place, run.pinned["song_data"], place, "_etl/packed")
         assert not set(run.pinned["song_data"]).difference(etl.list_input(place, "song_data"))
         etl.fingerprint(run)
         seconds, peak = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -58,7 +57,7 @@ def join(count):
         *(F.lit(2018).alias("year"), F.lit(11).alias("month"), F.lit("songplays").alias("outcome")),
     )
     start = time.monotonic()
-    etl.songplays_table(plays, catalog).write.format("noop").mode("overwrite").save()
+    etl.songplays_table(etl.match_plays(plays, catalog)).write.format("noop").mode("overwrite").save()
     print(f"matched {count:,} plays with a million songs in {time.monotonic() - start:.1f} s")
 
 

@@ -5,7 +5,7 @@ import hashlib
 from conftest import play, rows_of
 from test_songs import CATALOG
 
-from etl import one_song_per_recording, repeated_keys, settle_copies, songplays_table, stage_events, stage_plays
+from etl import match_plays, one_song_per_recording, settle_copies, songplays_table, stage_events, stage_plays
 
 CATALOG_ROWS = """
     song_id | title | artist_id | artist_name | duration
@@ -15,7 +15,7 @@ CATALOG_ROWS = """
 
 def songplays(frame, json_lines, *events, catalog=CATALOG_ROWS):
     plays = stage_plays(stage_events(json_lines(*events)))
-    return songplays_table(settle_copies(plays, repeated_keys(plays)), frame(CATALOG, catalog))
+    return songplays_table(settle_copies(match_plays(plays, frame(CATALOG, catalog))))
 
 
 def test_a_play_of_a_catalogue_song_has_its_song_and_artist(frame, json_lines):
@@ -68,7 +68,7 @@ def test_of_several_contents_the_smallest_is_kept_null_last(frame, json_lines):
 def test_the_copies_of_a_play_are_one_songplay_conflicts_once_each_and_duplicates(json_lines):
     places = (None, "Zürich", "Oakland, CA", "Zürich", "Oakland, CA")
     plays = stage_plays(stage_events(json_lines(*(play(location=place) for place in places), play(sessionId=8))))
-    assert rows_of(settle_copies(plays, repeated_keys(plays)), "outcome", "session_id", "location") == [
+    assert rows_of(settle_copies(plays), "outcome", "session_id", "location") == [
         ("duplicate", 7, "Oakland, CA"),
         ("duplicate", 7, "Zürich"),
         ("key_conflict", 7, "Zürich"),
