@@ -193,7 +193,7 @@ def open_lake(output: str, values: Optional[dict[str, str]] = None) -> Lake:
                 list(pool.map(lambda key: fetch(lake, key), keys))  # list() raises what a thread raised
         for table in TABLES:
             create_view(lake, table)
-    except (BaseError, OSError) as error:
+    except (BaseError, OSError, ValueError) as error:  # ValueError: a commit that is no JSON
         raise Stop(SETTINGS, f"{uri}: cannot be read: {one_line(error)}; check it, and [AWS] in dl.cfg") from None
     except duckdb.Error as error:
         raise Stop(FAILED, f"{uri}: table {table} cannot be read: {one_line(error)}; run etl.py --force") from None

@@ -247,6 +247,9 @@ def test_a_missing_file_is_said_with_its_table(tmp_path, sample_tables):
     shutil.rmtree(output / "songs")
     shutil.copytree(sample_tables / "songs", output / "songs")
     assert "table artists is not whole: 1 of the 1 files of commit 1" in run(output, cwd=tmp_path).stderr
+    (output / "_etl" / "commits" / "000000001.json").write_text("{")
+    done = run(output, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "cannot be read" in done.stderr
 
 
 def test_a_publication_under_way_is_not_read(tmp_path, sample_tables):
