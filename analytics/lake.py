@@ -24,7 +24,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 FAILED, SETTINGS = 1, 2  # exit codes
-TABLES = {
+TABLES = {  # etl.COLUMNS once more, for readers without Spark, which etl.py imports; a test holds them equal
     "songplays": "songplay_id STRING, start_time TIMESTAMP, user_id BIGINT, level STRING, song_id STRING, "
     "artist_id STRING, session_id BIGINT, location STRING, user_agent STRING, year INT, month INT",
     "users": "user_id BIGINT, first_name STRING, last_name STRING, gender STRING, level STRING",
@@ -119,7 +119,7 @@ def read_commit(uri: str, store) -> dict:
     found = [item["path"] for chunk in obstore.list(store, "_etl/done") for item in chunk]
     numbers = [name for name in (path.rpartition("/")[2] for path in found) if re.fullmatch(r"\d{9}", name)]
     if not numbers:
-        raise Stop(SETTINGS, f"{uri}: no run has published tables here; run `python etl.py`, or name its OUTPUT")
+        raise Stop(SETTINGS, f"{uri}: no run has finished publishing here; run `python etl.py`, or name its OUTPUT")
     return json.loads(bytes(obstore.get(store, f"_etl/commits/{max(numbers)}.json").bytes()))
 
 
@@ -193,7 +193,7 @@ def open_lake(output: str, values: Optional[dict[str, str]] = None) -> Lake:
                 list(pool.map(lambda key: fetch(lake, key), keys))  # list() raises what a thread raised
         for table in TABLES:
             create_view(lake, table)
-    except (BaseError, OSError) as error:
+    except (BaseError, OSError, ValueError) as error:  # ValueError: a commit that is no JSON
         raise Stop(SETTINGS, f"{uri}: cannot be read: {one_line(error)}; check it, and [AWS] in dl.cfg") from None
     except duckdb.Error as error:
         raise Stop(FAILED, f"{uri}: table {table} cannot be read: {one_line(error)}; run etl.py --force") from None

@@ -210,10 +210,10 @@ ORDER BY decade;
 
 -- name: artists_by_coordinates
 -- Where do the catalogue's artists come from?
--- Artists with coordinates, to the nearest 5 degrees.
+-- Artists with coordinates, to the nearest 5 degrees (floor, as engines round a half to different sides).
 SELECT
-    CAST(round(latitude / 5) * 5 AS INTEGER) AS latitude,
-    CAST(round(longitude / 5) * 5 AS INTEGER) AS longitude,
+    CAST(floor(latitude / 5 + 0.5) * 5 AS INTEGER) AS latitude,
+    CAST(floor(longitude / 5 + 0.5) * 5 AS INTEGER) AS longitude,
     count(*) AS artists
 FROM artists
 WHERE latitude IS NOT NULL AND longitude IS NOT NULL

@@ -99,6 +99,12 @@ def label(value) -> str:
     return "(none)" if value is None else re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", " ", str(value))
 
 
+def is_tie(rows: list[dict], column: str) -> bool:
+    """Whether a second row is as high as the highest, so that no title names one as the leader."""
+    most = max(row[column] for row in rows)
+    return sum(row[column] == most for row in rows) > 1
+
+
 def weekday_finding(rows: list[dict], head: dict) -> str:
     played = [row for row in rows if row["days"]]
     best, worst = (pick(played, key=lambda row: row["plays_a_day"]) for pick in (max, min))
@@ -107,7 +113,8 @@ def weekday_finding(rows: list[dict], head: dict) -> str:
     if best["plays_a_day"] == worst["plays_a_day"]:
         return f"No day of the week is busier than another: {best['plays_a_day']:,.1f} plays"
     times = f"{best['plays_a_day'] / worst['plays_a_day']:.1f} times as many as on a {worst['day']}"
-    return f"{best['day']} is the busiest day: {best['plays_a_day']:,.1f} plays, {times}"
+    busiest = "one of the busiest days" if is_tie(rows, "plays_a_day") else "the busiest day"
+    return f"{best['day']} is {busiest}: {best['plays_a_day']:,.1f} plays, {times}"
 
 
 def hours(row: dict, head: dict) -> str:
@@ -117,13 +124,19 @@ def hours(row: dict, head: dict) -> str:
 def hour_finding(rows: list[dict], head: dict) -> str:
     best = max(rows, key=lambda row: row["plays"])
     part = share(best["plays"], head["plays"])
-    return f"{hours(best, head)} is the busiest hour, with {part} of the plays"
+    busiest = "one of the busiest hours" if is_tie(rows, "plays") else "the busiest hour"
+    return f"{hours(best, head)} is {busiest}, with {part} of the plays"
 
 
 def week_finding(rows: list[dict], head: dict) -> str:
     best = max(rows, key=lambda row: row["plays_a_day"])
     plays = f"{best['plays_a_day']:,.1f} plays in that hour"
-    return f"The week's peak is {best['day']}, {hours(best, head)}, with {plays}"
+    peak = "One of the week's peaks" if is_tie(rows, "plays_a_day") else "The week's peak"
+    return f"{peak} is {best['day']}, {hours(best, head)}, with {plays}"
+
+
+def leads(rows: list[dict]) -> str:
+    return "shares the lead" if is_tie(rows, "plays") else "leads"
 
 
 def ranking_finding(rows: list[dict], head: dict) -> str:
@@ -132,7 +145,8 @@ def ranking_finding(rows: list[dict], head: dict) -> str:
         return f"Too few plays match the catalogue for a ranking: {head['matched']:,} of {head['plays']:,}"
     name = f"“{best['song']}” by {best['artist'] or 'an unknown artist'}" if "song" in best else best["artist"]
     rate = share(head["matched"], head["plays"])
-    return f"{name} leads with {plural(best['plays'], 'play')}; {head['matched']:,} of {head['plays']:,} ({rate}) match"
+    matched = f"{head['matched']:,} of {head['plays']:,} ({rate}) match"
+    return f"{name} {leads(rows)} with {plural(best['plays'], 'play')}; {matched}"
 
 
 def level_finding(rows: list[dict], head: dict) -> str:
@@ -155,12 +169,13 @@ def change_finding(rows: list[dict], head: dict) -> str:
 
 
 def location_finding(rows: list[dict], head: dict) -> str:
-    return f"{label(rows[0]['location'])} leads with {share(rows[0]['plays'], head['plays'])} of the plays"
+    return f"{label(rows[0]['location'])} {leads(rows)} with {share(rows[0]['plays'], head['plays'])} of the plays"
 
 
 def client_finding(rows: list[dict], head: dict) -> str:
     best = rows[0]
-    return f"{best['browser']} on {best['system']} leads with {share(best['plays'], head['plays'])} of the plays"
+    part = share(best["plays"], head["plays"])
+    return f"{best['browser']} on {best['system']} {leads(rows)} with {part} of the plays"
 
 
 def decade_finding(rows: list[dict], head: dict) -> str:
@@ -169,12 +184,13 @@ def decade_finding(rows: list[dict], head: dict) -> str:
         return "No song's year is known"
     best, total = max(known, key=lambda row: row["songs"]), sum(row["songs"] for row in known)
     unknown = share(head["songs"] - total, head["songs"])
-    dated = f"Of {plural(total, 'song')} with a year, {best['songs']:,} are from the {best['decade']}"
-    return f"{dated}; {unknown} of all have none"
+    lead = "are one of the fullest decades" if is_tie(known, "songs") else "are the fullest decade"
+    dated = f"{best['songs']:,} of {plural(total, 'song')} with a year"
+    return f"The {best['decade']} {lead}: {dated}; {unknown} of all have none"
 
 
 def map_finding(rows: list[dict], head: dict) -> str:
-    return f"{sum(row['artists'] for row in rows):,} of {plural(head['artists'], 'artist')} have coordinates"
+    return f"Coordinates are known of {sum(row['artists'] for row in rows):,} of {plural(head['artists'], 'artist')}"
 
 
 # ── Charts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,6 +213,7 @@ DARK = {
     "top": "#e69f00",
 }
 WIDTH = 420  # pixels, small enough that text stays legible on a phone
+DIGIT = 8  # pixels that a character of a number takes at most
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # vl-convert brings the first: no machine measures otherwise
 PALETTE = "".join(
     f"{media}:root{{{';'.join(f'--{name}:{value}' for name, value in colours.items())};color-scheme:{scheme}}}{end}"
@@ -211,6 +228,12 @@ def data(values: list[dict]) -> alt.Data:
     return alt.Data(values=values)
 
 
+def number_axis(most: float) -> alt.Axis:
+    """Few ticks, and at whole numbers where what is counted is whole."""
+    is_few = isinstance(most, int) and most < 4
+    return alt.Axis(values=list(range(most + 1)), format="d") if is_few else alt.Axis(tickCount=4)
+
+
 def bars(rows: list[dict], name: Callable[[dict], str], value: str, unit: str) -> alt.LayerChart:
     """A bar a row, in their order, each with its number; the longest, or the `top` ones, in a colour of their own."""
     most, seen, values = max(row[value] for row in rows), {}, []
@@ -221,10 +244,11 @@ def bars(rows: list[dict], name: Callable[[dict], str], value: str, unit: str) -
         shown = number(row[value]) + (" %" if unit.startswith("percent") else "")
         values.append({"name": text, "value": row[value], "shown": shown, "is_top": row.get("top", row[value] == most)})
     names = alt.Axis(labelLimit=180, labelPadding=6, ticks=False, domain=False)
-    numbers = alt.Axis(tickCount=4, tickMinStep=1 if isinstance(most, int) else 0)
+    room = 8 + DIGIT * max(len(row["shown"]) for row in values)  # for the number beside the longest bar
+    scale = alt.Scale(domain=[0, most], range=[0, alt.ExprRef(f"width - {room}")])
     chart = alt.Chart(data(values)).encode(
         y=alt.Y("name:N", sort=None, title=None, axis=names),
-        x=alt.X("value:Q", title=unit, axis=numbers, scale=alt.Scale(domain=[0, most * 1.18])),
+        x=alt.X("value:Q", title=unit, axis=number_axis(most), scale=scale),
     )
     colour = alt.condition("datum.is_top", alt.value("var(--top)"), alt.value("var(--mark)"))
     text = chart.mark_text(align="left", dx=4, color="var(--ink)").encode(text="shown:N")
@@ -245,7 +269,7 @@ def hour_chart(rows: list[dict], head: dict) -> alt.Chart:
     most = max(row["plays"] for row in rows)
     values = [{"hour": row["hour"], "plays": row["plays"], "is_top": row["plays"] == most} for row in rows]
     colour = alt.condition("datum.is_top", alt.value("var(--top)"), alt.value("var(--mark)"))
-    plays = alt.Y("plays:Q", title="plays", axis=alt.Axis(tickCount=4, tickMinStep=1))
+    plays = alt.Y("plays:Q", title="plays", axis=number_axis(most))
     return alt.Chart(data(values)).mark_bar().encode(x=hour_axis(head), y=plays, color=colour).properties(height=220)
 
 
@@ -302,7 +326,9 @@ def draw(chart: alt.TopLevelMixin, title: str = "") -> str:
     }
     spec = chart.properties(width=WIDTH).to_dict()
     if title:
-        spec["title"] = {"text": textwrap.wrap(label(title), 54)}
+        lines = textwrap.wrap(label(title), 54)
+        spec["title"] = {"text": lines}
+        spec["height"] += 17 * len(lines) + 12  # or the title takes its room from the bars
     spec.update(background="var(--paper)", autosize={"type": "fit", "contains": "padding"})
     spec["config"] = {**config, "font": FONT}
     spec["datasets"] = {"land": json.loads((HERE / "land.json").read_text(encoding="utf-8"))}  # Natural Earth's
@@ -479,7 +505,8 @@ def account_html(lake: Lake) -> str:
     rejected = sum(side[name] for side in (events, songs) for name in ("malformed", "invalid")) + events["key_conflict"]
     title = f"{events['songplays']:,} of {events['lines']:,} log lines are plays; {plural(rejected, 'line')} rejected"
     lines = list(itertools.islice(rejected_lines(lake), REJECTED_SHOWN)) if rejected else []
-    shown = f"<h3>{len(lines)} of the rejected lines</h3>{table(lines, 'Rejected lines')}" if lines else ""
+    heading = f"<h3>{len(lines)} of {plural(rejected, 'rejected line')}</h3>"
+    shown = f"{heading}{table(lines, 'Rejected lines')}" if lines else ""
     run = html.escape(
         f"Run {lake.commit['run']}, commit {lake.commit['commit']}. What became of each line that it read?"
     )
@@ -512,6 +539,7 @@ figure svg{display:block;width:100%;height:auto;max-width:40rem}
 table{border-collapse:collapse;width:100%;font-size:.85rem;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 td{overflow-wrap:anywhere}
+#account p+.table{max-height:none}
 #account td[dir]{min-width:7rem}
 #account h3+.table td:last-child{min-width:18rem}
 tbody tr:last-child td{border-bottom:0}
@@ -595,7 +623,7 @@ def main() -> None:
         write_charts(report, given.to)
     except OSError as error:
         raise Stop(SETTINGS, f"--to {given.to}: {error.strerror}; name a folder that this user may write") from None
-    print(f"{plural(report.head['plays'], 'play')}, {match_rate(report.head)}")
+    print(match_rate(report.head))
     print(f"{given.to / 'report.html'}, and {plural(len(report.charts), 'chart')} beside it as SVG and PNG")
 
 

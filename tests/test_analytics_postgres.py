@@ -172,3 +172,12 @@ def test_the_queries_give_the_same_answers_in_postgresql(database, sample_tables
     for name, query in report.read_queries(zone).items():
         of_postgres = ask(database, "SET search_path = asked", query.sql)
         assert as_text(of_postgres) == as_text(row.values() for row in of_duckdb[name]), name
+
+
+def test_halves_go_to_the_same_side_in_postgresql(database, tmp_path):
+    degrees = (-32.5, -7.5, -2.5, 2.5, 7.5, 32.5)
+    output = write_lake(tmp_path, artists=[(f"AR{n}", "A", "B", n, -n) for n in degrees])
+    to_postgres.load(lake.open_lake(str(output)), database, "halves")
+    of_postgres = ask(database, "SET search_path = halves", report.read_queries()["artists_by_coordinates"].sql)
+    of_duckdb = answers(output)["artists_by_coordinates"]
+    assert as_text(of_postgres) == as_text(row.values() for row in of_duckdb)
