@@ -87,11 +87,15 @@ class Aws:
 
 PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
 HINTS = {  # what an error's text holds, and what to do; the first that matches is said
-    "SSO|Token has expired and refresh failed": "the SSO session has expired; `aws sso login` with the same --profile",
+    # first, as such an error names who asked (assumed-role/AWSReservedSSO_…) and what for
+    "AccessDenied|not authorized|UnauthorizedOperation|Forbidden": "this identity may not do that; attach the policy "
+    "that `emr.py setup` makes",
+    r"\bSSO\b|Token has expired and refresh failed": "the SSO session has expired; `aws sso login` with the same --profile",
     "ExpiredToken|RequestExpired|token included in the request is expired": "the credentials expired; sign in again",
     "Unable to locate credentials": "no AWS credentials; `aws configure sso`, then name its profile with --profile",
     "config profile": "no such profile; `aws configure list-profiles` shows those there are",
-    "InvalidClientTokenId|UnrecognizedClient|InvalidAccessKeyId|AuthFailure": "AWS does not know this key; sign in",
+    "InvalidClientTokenId|UnrecognizedClient|InvalidAccessKeyId|AuthFailure": "AWS does not know this key, or the account "
+    "has not enabled the region; sign in, or choose another --region",
     "Throttl|Rate exceeded|SlowDown": "AWS limits how often it is asked; try again in a minute",
     "vCPU|[Qq]uota|LimitExceeded|limit exceeded": "raise this quota of the account in the console's Service Quotas, "
     "or choose fewer (--count) or smaller (--instance-types) instances",
@@ -99,8 +103,6 @@ HINTS = {  # what an error's text holds, and what to do; the first that matches 
     "[Rr]elease ?[Ll]abel": "not offered in this region; choose another --release or --region",
     f"InstanceProfile|[Rr]ole|{NAME}-(job|service)": "the account lacks the job's roles, or this identity may "
     "not pass them; `emr.py setup` creates them",
-    "AccessDenied|not authorized|UnauthorizedOperation|Forbidden": "this identity may not do that; attach the policy "
-    "that `emr.py setup` makes",
     "NoSuchBucket": "no such bucket; `emr.py setup` creates it, or correct the name",
     "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation": "the bucket is in another region; name that one "
     "with --region",

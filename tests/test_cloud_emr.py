@@ -372,7 +372,15 @@ def test_throttled_polls_are_asked_again(account, clusters, said, recorded, monk
         (refusal("ValidationException", "The number of vCPUs exceeds the EC2 service quota"), "Service Quotas"),
         (refusal("ExpiredTokenException", "The security token included in the request is expired"), "sign in again"),
         (refusal("ThrottlingException", "Rate exceeded"), "try again in a minute"),
-        (refusal("AccessDeniedException", "User x is not authorized to perform y"), "attach the policy"),
+        (
+            refusal(
+                "AccessDeniedException",
+                "User: arn:aws:sts::1:assumed-role/AWSReservedSSO_Data/me is not authorized to perform: "
+                "elasticmapreduce:RunJobFlow on subnet/*",
+            ),
+            "attach the policy",
+        ),
+        (refusal("UnrecognizedClientException", "The security token included in the request is invalid."), "--region"),
         (UnauthorizedSSOTokenError(), "aws sso login"),
     ],
     ids=lambda value: str(value)[-30:],
