@@ -90,12 +90,13 @@ HINTS = {  # what an error's text holds, and what to do; the first that matches 
     # first, as such an error names who asked (assumed-role/AWSReservedSSO_…) and what for
     "AccessDenied|not authorized|UnauthorizedOperation|Forbidden": "this identity may not do that; attach the policy "
     "that `emr.py setup` makes",
-    r"\bSSO\b|Token has expired and refresh failed": "the SSO session has expired; `aws sso login` with the same --profile",
+    r"\bSSO\b|Token has expired and refresh failed": "the SSO session has expired; `aws sso login` with the same "
+    "--profile",
     "ExpiredToken|RequestExpired|token included in the request is expired": "the credentials expired; sign in again",
     "Unable to locate credentials": "no AWS credentials; `aws configure sso`, then name its profile with --profile",
     "config profile": "no such profile; `aws configure list-profiles` shows those there are",
-    "InvalidClientTokenId|UnrecognizedClient|InvalidAccessKeyId|AuthFailure": "AWS does not know this key, or the account "
-    "has not enabled the region; sign in, or choose another --region",
+    "InvalidClientTokenId|UnrecognizedClient|InvalidAccessKeyId|AuthFailure": "AWS does not know this key, or the "
+    "account has not enabled the region; sign in, or choose another --region",
     "Throttl|Rate exceeded|SlowDown": "AWS limits how often it is asked; try again in a minute",
     "vCPU|[Qq]uota|LimitExceeded|limit exceeded": "raise this quota of the account in the console's Service Quotas, "
     "or choose fewer (--count) or smaller (--instance-types) instances",

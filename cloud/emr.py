@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -151,6 +152,17 @@ def was_refused(error: BaseException) -> bool:
     return isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500
 
 
+def unwatched(aws: Aws, id: str) -> str:
+    remedy = f"`{command_line('terminate', aws, id)}` ends it, `{command_line('status', aws, id)}` shows it"
+    return f"no longer watched, but {id} may still run and be billed until the job ends; {remedy}"
+
+
+def answer_lost(aws: Aws, error: BaseException, request: str, what: str) -> Stop:
+    code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+    look = f"look with `{command_line('status', aws)}`, and terminate it"
+    return Stop(code, f"the answer to {request} was lost: {what} may yet start; {look}")
+
+
 def start_cluster(aws: Aws, options) -> str:
     """Returns the new cluster's id."""
     subnets = subnets_of(aws, options)
@@ -162,12 +174,16 @@ def start_cluster(aws: Aws, options) -> str:
     except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
         if was_refused(error):
             raise
-        for item in aws.each("emr", "list_clusters", "Clusters", CreatedAfter=an_hour_ago()):
-            if item["Name"] == request["Name"]:
-                print(f"the answer to RunJobFlow was lost, but {item['Id']} was started")
-                return item["Id"]
-        lost = f"the answer to RunJobFlow was lost: a cluster {request['Name']} may yet start"
-        raise Stop(FAILED, f"{lost}; look with `{command_line('status', aws)}`, and terminate it") from None
+        found = []
+        with suppress(ClientError, BotoCoreError, KeyboardInterrupt):  # then it is named below
+            listed = aws.each("emr", "list_clusters", "Clusters", CreatedAfter=an_hour_ago())
+            found = [item["Id"] for item in listed if item["Name"] == request["Name"]]
+        if found and isinstance(error, KeyboardInterrupt):
+            raise Stop(INTERRUPTED, unwatched(aws, *found)) from None
+        if found:
+            print(f"the answer to RunJobFlow was lost, but {found[0]} was started")
+            return found[0]
+        raise answer_lost(aws, error, "RunJobFlow", f"a cluster {request['Name']}") from None
 
 
 class State(NamedTuple):
@@ -256,8 +272,7 @@ def start_serverless(aws: Aws, options) -> str:
     except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
         if was_refused(error):
             raise
-        lost = f"the answer to StartJobRun was lost: a run on application {application} may have started"
-        raise Stop(FAILED, f"{lost}; look with `{command_line('status', aws)}`, and terminate it") from None
+        raise answer_lost(aws, error, "StartJobRun", f"a run on application {application}") from None
     return f"{application}/{run['jobRunId']}"
 
 
@@ -400,9 +415,7 @@ def run(aws: Aws, options) -> int:
         print(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}", flush=True)
         return finish(aws, id, watch(aws, id), LOG_WAITS)
     except KeyboardInterrupt:
-        left = f"no longer watched, but {id} may still run and be billed until the job ends"
-        remedy = f"`{command_line('terminate', aws, id)}` ends it, `{command_line('status', aws, id)}` shows it"
-        raise Stop(INTERRUPTED, f"{left}; {remedy}") from None
+        raise Stop(INTERRUPTED, unwatched(aws, id)) from None
     except (ClientError, BotoCoreError) as error:
         left = f"{id} may still run and be billed; `{command_line('terminate', aws, id)}` ends it"
         raise Stop(FAILED, f"{explain(error)}; {left}") from None

@@ -19,7 +19,7 @@ import iam
 import pytest
 from botocore import xform_name
 from botocore.awsrequest import AWSResponse
-from botocore.exceptions import ClientError, ReadTimeoutError, UnauthorizedSSOTokenError
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError, UnauthorizedSSOTokenError
 from botocore.stub import Stubber
 from cloud_fixtures import ACCOUNT, BUCKET, INPUT, OUTPUT, REGION, client, dry_requests, fill
 from conftest import ROOT
@@ -308,7 +308,7 @@ def refusal(code: str, message: str, status: int = 400) -> ClientError:
 LOST = ReadTimeoutError(endpoint_url="https://elasticmapreduce.us-west-2.amazonaws.com")
 
 
-@pytest.mark.parametrize("error", [LOST, refusal("InternalServerError", "later", 500), KeyboardInterrupt()], ids=str)
+@pytest.mark.parametrize("error", [LOST, refusal("InternalServerError", "later", 500)], ids=str)
 def test_a_cluster_whose_answer_was_lost_is_found_by_its_name(account, clusters, said, recorded, monkeypatch, error):
     fill(later(recorded.report))
     clusters(("TERMINATING", "COMPLETED"))
@@ -318,11 +318,31 @@ def test_a_cluster_whose_answer_was_lost_is_found_by_its_name(account, clusters,
     assert code == 0 and f"{cluster} was started" in out
 
 
-def test_a_cluster_that_may_yet_start_is_named(account, said, monkeypatch):
+def test_ctrl_c_while_a_cluster_starts_ends_with_the_way_to_end_it(account, said, monkeypatch):
     fill({})
-    fail(monkeypatch, "RunJobFlow", LOST)
+    fail(monkeypatch, "RunJobFlow", KeyboardInterrupt(), after=True)
     code, _, err = said(*RUN)
-    assert code == 1 and re.search(r"a cluster sparkify-etl-\S+ may yet start; look with `python cloud/emr.py", err)
+    (cluster,) = emr_backends[ACCOUNT][REGION].clusters
+    assert code == 130 and f"python cloud/emr.py terminate {cluster} --region us-west-2" in err
+
+
+NO_NETWORK = EndpointConnectionError(endpoint_url="https://elasticmapreduce.us-west-2.amazonaws.com")
+
+
+@pytest.mark.parametrize(
+    ("error", "then", "exit_code"),
+    [(LOST, None, 1), (LOST, NO_NETWORK, 1), (KeyboardInterrupt(), KeyboardInterrupt(), 130)],
+    ids=["not-listed", "no-network", "ctrl-c-twice"],
+)
+def test_a_cluster_that_may_yet_start_is_named(account, said, monkeypatch, error, then, exit_code):
+    fill({})
+    fail(monkeypatch, "RunJobFlow", error)
+    if then:
+        fail(monkeypatch, "ListClusters", then)
+    code, _, err = said(*RUN)
+    assert code == exit_code and re.search(
+        r"a cluster sparkify-etl-\S+ may yet start; look with `python cloud/emr.py", err
+    )
 
 
 def test_a_cluster_is_named_when_watching_it_fails(account, said, monkeypatch):
@@ -485,7 +505,7 @@ def test_a_serverless_run_that_may_have_started_is_said(account, said, monkeypat
     monkeypatch.setattr(emr, "packed_requirements", lambda python: b"zip")
     fail(monkeypatch, "StartJobRun", KeyboardInterrupt())
     code, _, err = said("run", *PLACES, "--serverless", "--release", "emr-7.14.0")
-    assert code == 1 and re.search(r"a run on application \S+ may have started; look with `python cloud/emr.py", err)
+    assert code == 130 and re.search(r"a run on application \S+ may yet start; look with `python cloud/emr.py", err)
 
 
 @pytest.mark.parametrize(("release", "obstore"), [("emr-7.14.0", "0.8.2"), ("emr-spark-8.1.0", "0.12.")])
