@@ -525,12 +525,18 @@ def test_the_packages_for_serverless_are_those_that_its_python_can_load(release,
 )
 def test_the_bootstrap_gives_the_driver_its_packages_and_other_nodes_none(tmp_path, nodes, is_master, installed):
     (tmp_path / "instance.json").write_text(f'{{"isMaster": {is_master}, "isRunningNameNode": true}}')
-    (tmp_path / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
-    (tmp_path / "sudo").chmod(0o755)
+    python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    dnf = f'#!/bin/sh\n[ "$*" = "install -y -q python3.99" ] && cp {tmp_path}/python {tmp_path}/python3.99\n'
+    there = {"sudo": '#!/bin/sh\nexec "$@"\n', "dnf": dnf, "python": python}
+    if nodes == "all":  # elsewhere it is installed first
+        there["python3.99"] = python
+    for name, text in there.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     environment["INSTANCE_INFO"] = str(tmp_path / "instance.json")
     script = [shutil.which("bash"), str(ROOT / "cloud" / "bootstrap.sh")]
-    arguments = [nodes, sys.executable, str(tmp_path / "driver"), emr.requirements()[-1]]
+    arguments = [nodes, "python3.99", str(tmp_path / "driver"), emr.requirements()[-1]]
     subprocess.run([*script, *arguments], check=True, env=environment)
     assert (tmp_path / "driver").exists() == installed
     if installed:
