@@ -74,6 +74,11 @@ class Aws:
             return Pending()
         return getattr(self.client(service, attempts), operation)(**request)
 
+    def say(self, text: str) -> None:
+        """Prints what came of the requests; of a dry run's nothing did."""
+        if not self.dry_run:
+            print(text, flush=True)
+
     def each(self, service: str, operation: str, key: str, **request):
         """The items of all pages of an answer."""
         if self.dry_run:
@@ -137,6 +142,13 @@ def place(value: str) -> str:
 
 def pause(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def add_command(verbs, action, text: str) -> argparse.ArgumentParser:
+    """The parser of one subcommand, which is named for the function that it runs."""
+    verb = verbs.add_parser(action.__name__, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    verb.set_defaults(command=action)
+    return verb
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -299,7 +299,7 @@ def an_hour_ago() -> datetime:
 
 
 def look(aws: Aws, id: str) -> State:
-    return (cluster_state if id.startswith("j-") or (aws.dry_run and "/" not in id) else serverless_state)(aws, id)
+    return (serverless_state if "/" in id else cluster_state)(aws, id)
 
 
 def command_line(verb: str, aws: Aws, id: str = "") -> str:
@@ -312,8 +312,8 @@ def watch(aws: Aws, id: str) -> State:
     shown = None
     while True:
         state = look(aws, id)
-        if state.text != shown and not aws.dry_run:
-            print(f"{datetime.now(timezone.utc):%H:%M:%S} {state.text}", flush=True)
+        if state.text != shown:
+            aws.say(f"{datetime.now(timezone.utc):%H:%M:%S} {state.text}")
             shown = state.text
         if state.ended:
             return state
@@ -412,7 +412,7 @@ def finish(aws: Aws, id: str, state: State, waits: int) -> int:
 def run(aws: Aws, options) -> int:
     id = (start_serverless if options.serverless else start_cluster)(aws, options)
     try:
-        print(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}", flush=True)
+        aws.say(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}")
         return finish(aws, id, watch(aws, id), LOG_WAITS)
     except KeyboardInterrupt:
         raise Stop(INTERRUPTED, unwatched(aws, id)) from None
@@ -424,18 +424,21 @@ def run(aws: Aws, options) -> int:
 def status(aws: Aws, options) -> int:
     if options.id:
         state = look(aws, options.id)
-        print(state.text + f": {explain(state.reason)}" * bool(state.reason))
+        aws.say(state.text + f": {explain(state.reason)}" * bool(state.reason))
         return finish(aws, options.id, state, 0) if state.ended else 0
+    found = []
     active = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
     for item in aws.each("emr", "list_clusters", "Clusters", ClusterStates=active):
         if item["Name"].startswith(NAME) or aws.dry_run:
-            print(item["Id"], item["Status"]["State"], f"{item['Status']['Timeline']['CreationDateTime']:%F %T}")
+            since = item["Status"]["Timeline"]["CreationDateTime"]
+            found.append(f"{item['Id']} {item['Status']['State']} {since:%F %T}")
     for item in aws.each("emr-serverless", "list_applications", "applications"):
         if item["name"].startswith(NAME) or aws.dry_run:
             states = ["SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "QUEUED"]
             listed = {"applicationId": item["id"], "states": states}
             for job in aws.each("emr-serverless", "list_job_runs", "jobRuns", **listed):
-                print(f"{item['id']}/{job['id']}", job["state"], f"{job['createdAt']:%F %T}")
+                found.append(f"{item['id']}/{job['id']} {job['state']} {job['createdAt']:%F %T}")
+    aws.say("\n".join(found) or f"nothing of this job runs in {aws.region}")
     return 0
 
 
@@ -444,7 +447,7 @@ def logs(aws: Aws, options) -> int:
     text = driver_log(aws, state, 0)
     if text is None:
         raise Stop(FAILED, f"{state.logs}: not there yet; EMR copies it within five minutes: try again then")
-    print(text)
+    aws.say(text)
     return 0
 
 
@@ -454,7 +457,7 @@ def terminate(aws: Aws, options) -> int:
         aws.send("emr-serverless", "cancel_job_run", applicationId=application, jobRunId=job)
     else:
         aws.send("emr", "terminate_job_flows", JobFlowIds=[options.id])
-    print(f"{options.id} is told to end; `{command_line('status', aws, options.id)}` shows when it has")
+    aws.say(f"{options.id} is told to end; `{command_line('status', aws, options.id)}` shows when it has")
     return 0
 
 
@@ -484,7 +487,7 @@ def cost(aws: Aws, options) -> int:
         if math.isnan(each) and not aws.dry_run:
             raise Stop(SETTINGS, f"{name}: no price in {aws.region}; name another type with --instance-types")
         hourly, what = each * (options.count + 1), f"{options.count + 1} {name} at {each:.4f} USD an hour, EC2 and EMR"
-    if not aws.dry_run:
+    if not math.isnan(hourly):
         print(f"{what}: {hourly:.2f} USD an hour, {hourly * options.hours:.2f} USD in {options.hours:g} hours")
     print(
         "Left out: EBS volumes, S3 requests and storage, data transfer between regions, public IPv4 addresses, Athena, "
@@ -588,7 +591,7 @@ def setup(aws: Aws, options) -> int:
     ]
     resources = networks + groups + [subnet["SubnetId"] for subnet in subnets]
     aws.send("ec2", "create_tags", Resources=resources, Tags=key_values(iam.FOR_EMR))
-    print(f"ready; the person who launches needs the policy {policy}")
+    aws.say(f"ready; the person who launches needs the policy {policy}")
     return 0
 
 
@@ -609,6 +612,20 @@ def release(value: str) -> str:
     return value
 
 
+def count(value: str) -> int:
+    if int(value) < 1:
+        raise ValueError
+    return int(value)
+
+
+def run_name(value: str) -> str:
+    if not re.fullmatch(r"j-\w+|\w+/\w+", value):
+        raise Stop(
+            SETTINGS, f"{value}: no run has such an ID; name j-… or APPLICATION/RUN, as `emr.py status` prints it"
+        )
+    return value
+
+
 def tag(value: str) -> tuple[str, str]:
     key, _, text = value.partition("=")
     if not (key and text):
@@ -623,33 +640,37 @@ def command_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(action, text: str) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(action.__name__, help=text, description=text.capitalize() + ".")
-        verb.set_defaults(command=action)
+        verb = cloud.add_command(verbs, action, text)
         cloud.add_common(verb)
         return verb
 
-    for verb in (
-        command(setup, "create roles, policies and the output bucket, and tag subnets for EMR; may be repeated"),
-        start := command(run, "run the job and wait for its end"),
-    ):
+    prepare = command(setup, "create roles, policies and the output bucket, and tag subnets for EMR; may be repeated")
+    start = command(run, "run the job and wait for its end")
+    for verb, subnets in ((prepare, "the default subnets"), (start, "those that setup tagged; of a cluster only")):
         verb.add_argument("--input", required=True, type=cloud.place, help="s3://… that holds song_data/ and log_data/")
         verb.add_argument("--output", required=True, type=cloud.place, help="s3://… for the tables")
         verb.add_argument("--work", type=cloud.place, help="s3://… for code (default: emr/ in the bucket of OUTPUT)")
         verb.add_argument("--log", type=cloud.place, help="s3://… for EMR's logs (default: WORK/logs)")
-        verb.add_argument("--subnet", action="append", help="may be repeated (default: those that setup tagged)")
+        verb.add_argument("--subnet", action="append", help=f"may be repeated (default: {subnets})")
     start.add_argument("--release", default=RELEASE, type=release, help=f"{RELEASE}, or emr-7.14.0 for Spark 3.5")
-    start.add_argument("--spot", type=share, default=0.0, help="share of the nodes to be spot instances, 0 to 1")
-    start.add_argument("--deploy-mode", choices=("client", "cluster"), default="client", help="where the driver runs")
+    start.add_argument(
+        "--spot", type=share, default=0.0, help="share of a cluster's nodes to be spot instances, 0 to 1"
+    )
+    start.add_argument(
+        "--deploy-mode", choices=("client", "cluster"), default="client", help="where a cluster's driver runs"
+    )
     start.add_argument("--tag", type=tag, action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
     for verb in (start, estimate := command(cost, "estimate what a run costs, before it is started")):
         verb.add_argument("--serverless", action="store_true", help="EMR Serverless instead of a cluster")
-        verb.add_argument("--count", type=int, default=2, help="nodes or executors beside the driver's (default: 2)")
-        types = "any of these, whichever there are (default: m5.xlarge)"
+        verb.add_argument("--count", type=count, default=2, help="nodes or executors beside the driver's (default: 2)")
+        types = "of a cluster: any of these, whichever there are (default: m5.xlarge)"
         verb.add_argument("--instance-types", default="m5.xlarge", metavar="A,B", help=types)
     estimate.add_argument("--hours", type=float, default=0.5, help="how long it runs (default: 0.5)")
-    command(status, "say where a run is, or without ID which are running").add_argument("id", metavar="ID", nargs="?")
+    command(status, "say where a run is, or without ID which are running").add_argument(
+        "id", metavar="ID", type=run_name, nargs="?"
+    )
     for verb in (command(logs, "print what the driver wrote"), command(terminate, "end a run before its time")):
-        verb.add_argument("id", metavar="ID", help="j-… or APPLICATION/RUN, as `run` prints it")
+        verb.add_argument("id", metavar="ID", type=run_name, help="j-… or APPLICATION/RUN, as `run` prints it")
     return parser
 
 

@@ -122,6 +122,8 @@ def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch)
     sent, printed = written(monkeypatch, reads=True), set()
     for command in ("ddl", "register", "check"):
         printed |= {name for name, _ in dry_requests(catalog, capsys, command, "--output", OUTPUT)}
+        out = said(command, "--dry-run")[1]
+        assert not [line for line in out.splitlines() if line[0] not in " {}"]  # nothing was changed or compared
     assert sent == []
     for command in ("register", "register", "check", "ddl"):
         said(command)

@@ -133,13 +133,16 @@ COMMANDS = [
 ]
 
 
-def test_a_dry_run_sends_nothing(monkeypatch, capsys):
+def test_a_dry_run_sends_nothing_and_claims_nothing(monkeypatch, capsys):
     def refuse(self, operation, parameters):
         raise AssertionError(f"{operation} was sent")
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", refuse)
     for command in [*COMMANDS[:5], ["status", "j-1"], ["logs", "j-1"], ["terminate", "a/b"], ["cost"]]:
         assert dry_requests(emr, capsys, *command), command
+        emr.main([*command, "--dry-run", "--region", REGION])
+        claims = [line for line in capsys.readouterr().out.splitlines() if not re.match(r"[ {}]", line)]
+        assert all(line.startswith("Left out") for line in claims), command
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:1] + command[5:6]))
@@ -439,6 +442,19 @@ def test_wrong_settings_are_one_line_and_nothing_is_started(account, said, reque
     assert "emr.run_job_flow" not in dict(requests)
 
 
+@pytest.mark.parametrize("verb", ["status", "logs", "terminate"])
+@pytest.mark.parametrize("id", ["sparkify", "a/b/c"])
+def test_what_is_no_id_of_a_run_is_one_line(said, verb, id):
+    code, _, err = said(verb, id)
+    assert (code, len(err.splitlines())) == (2, 1) and "name j-… or APPLICATION/RUN" in err
+
+
+def test_a_cluster_has_at_least_one_node_beside_the_drivers(said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        said(*RUN, "--count", "0")
+    assert ended.value.code == 2 and "--count: invalid count value: '0'" in capsys.readouterr().err
+
+
 def test_without_region_or_credentials_the_remedy_is_said(said, monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -571,3 +587,5 @@ def test_status_lists_what_runs_of_this_job(account, clusters, said):
     code, out, _ = said("status")
     (ours,) = [id for id, item in emr_backends[ACCOUNT][REGION].clusters.items() if item.name != "other"]
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == [ours]
+    said("terminate", ours)
+    assert said("status")[1] == f"nothing of this job runs in {REGION}\n"
