@@ -321,14 +321,19 @@ def watch(aws: Aws, id: str) -> State:
 
 
 def read_summary(aws: Aws, state: State) -> dict | None:
-    """What the job left in OUTPUT/_etl/runs/ of the run that began after the step did; None where it left nothing."""
+    """What the job left in OUTPUT/_etl/runs/ of the run that began after the step did; None where it left nothing.
+
+    One that ended otherwise than this one belongs to another run over the same OUTPUT.
+    """
     bucket, prefix = split_s3(state.output)
     runs = join_key(prefix, "_etl", "runs") + "/"
     since = f"{runs}{state.started.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}"
     listed = aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=runs, StartAfter=since)
     for item in listed:
         answer = aws.send("s3", "get_object", Bucket=bucket, Key=item["Key"])
-        return None if aws.dry_run else json.load(answer["Body"])
+        report = {} if aws.dry_run else json.load(answer["Body"])
+        if report and (report["exit"] == 0) == state.succeeded:
+            return report
     return None
 
 
@@ -346,18 +351,26 @@ def show_summary(report: dict) -> None:
     print(f"commit {report['commit']}: the tables are in {report['output']}")
 
 
+def polls(aws: Aws, waits: int):
+    """Turns to look for a log, with a pause before each but the first."""
+    yield
+    for turn in range(waits):
+        if turn == 0:
+            aws.say("waiting for the driver's log, which EMR copies to S3 within five minutes")
+        cloud.pause(POLL_SECONDS)
+        yield
+
+
 def read_log(aws: Aws, uri: str, waits: int) -> str | None:
     """A log that EMR copied to S3; None where it has not done so in that many polls."""
     bucket, key = split_s3(uri)
-    for turn in range(waits + 1):
+    for _ in polls(aws, waits):
         try:
             answer = aws.send("s3", "get_object", Bucket=bucket, Key=key)
             return "" if aws.dry_run else gzip.decompress(answer["Body"].read()).decode(errors="replace")
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchKey":
                 raise
-            if turn < waits:
-                cloud.pause(POLL_SECONDS)
     return None
 
 
@@ -374,9 +387,11 @@ def driver_log(aws: Aws, state: State, waits: int) -> str | None:
     if application and "/steps/" in state.logs and "etl.py: " not in text:
         bucket, prefix = split_s3(state.logs.partition("/steps/")[0])
         below = join_key(prefix, "containers", application[0], "container_")
-        for item in aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=below):
-            if item["Key"].endswith("_000001/stderr.gz"):
-                text += both_streams(aws, f"s3://{bucket}/{item['Key'].rpartition('/')[0]}", 0) or ""
+        for _ in polls(aws, waits):  # the cluster's nodes copy at times of their own
+            keys = [item["Key"] for item in aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=below)]
+            folders = [key.rpartition("/")[0] for key in keys if key.endswith("_000001/stderr.gz")]
+            if folders:
+                return f"{text}\n{both_streams(aws, f's3://{bucket}/{folders[0]}', 0)}"
     return text
 
 

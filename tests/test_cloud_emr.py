@@ -228,6 +228,17 @@ def test_a_summary_of_an_earlier_run_is_not_taken_for_this_ones(account, cluster
     assert code == 0 and "nothing to do" in out
 
 
+def test_a_summary_that_ended_otherwise_is_anothers(account, clusters, said, recorded):
+    report = json.loads(recorded.report)
+    overtaken = {**report, "exit": 75, "error": "another run committed first", "commit": None}
+    objects = later(recorded.report)
+    objects[min(objects).replace("2999", "2998")] = json.dumps(overtaken).encode()
+    fill(objects)
+    clusters(("TERMINATING", "COMPLETED"))
+    code, out, _ = said(*RUN)
+    assert code == 0 and f"{report['events']['lines']:,} lines" in out
+
+
 REFUSED = "s3://source/in/log_data: 9 of 10 lines are malformed or invalid, more than MAX_REJECTED = 0.01 allows"
 
 
@@ -254,17 +265,20 @@ def test_in_cluster_mode_the_message_comes_from_the_drivers_container(account, c
     fill({})
     clusters.spark = "Application application_1_0002 finished with failed status\nCommand exiting with ret '1'"
     clusters(("TERMINATING", "FAILED"))
-    move = aws.pause
+    move, paused = aws.pause, []
 
     def put_container_log(seconds):
         move(seconds)
+        paused.append(seconds)
+        if len(paused) < 3:  # they come later than the step's
+            return
         (cluster,) = emr_backends[ACCOUNT][REGION].clusters
         for container, text in (("01_000002", "executor"), ("01_000001", f"etl.py: {REFUSED}")):
             put_logs(f"{LOG}/{cluster}/containers/application_1_0002/container_1_0002_{container}", "INFO", text)
 
     monkeypatch.setattr(aws, "pause", put_container_log)
-    code, _, err = said(*RUN, "--deploy-mode", "cluster")
-    assert code == 1 and REFUSED in err
+    code, out, err = said(*RUN, "--deploy-mode", "cluster")
+    assert code == 1 and REFUSED in err and "waiting for the driver's log" in out
 
 
 def test_without_a_log_the_way_to_it_is_said(account, clusters, said):
