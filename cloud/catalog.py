@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import aws as cloud
 import duckdb
@@ -109,7 +110,7 @@ def tables_of(aws: Aws, output: str) -> list[Table]:
         location = f"{output}/{name}"
         partitions = {}
         for folder in sorted({file.rpartition("/")[0] for file in files} - {""}):
-            values = tuple(part.partition("=")[2] for part in folder.split("/"))
+            values = tuple(unquote(part.partition("=")[2]) for part in folder.split("/"))  # Spark escapes : and such
             partitions[values] = f"{location}/{folder}"
         keys = [part.partition("=")[0] for part in files[0].split("/")[:-1]]
         typed = [(key, PARTITION_TYPES.get(key, "string")) for key in keys]
