@@ -74,6 +74,11 @@ class Aws:
             return Pending()
         return getattr(self.client(service, attempts), operation)(**request)
 
+    def say(self, text: str) -> None:
+        """Prints what came of the requests; of a dry run's nothing did."""
+        if not self.dry_run:
+            print(text, flush=True)
+
     def each(self, service: str, operation: str, key: str, **request):
         """The items of all pages of an answer."""
         if self.dry_run:
@@ -87,11 +92,16 @@ class Aws:
 
 PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
 HINTS = {  # what an error's text holds, and what to do; the first that matches is said
-    "SSO|Token has expired and refresh failed": "the SSO session has expired; `aws sso login` with the same --profile",
+    # first, as such an error names who asked (assumed-role/AWSReservedSSO_…) and what for
+    "AccessDenied|not authorized|UnauthorizedOperation|Forbidden": "this identity may not do that; attach the policy "
+    "that `emr.py setup` makes",
+    r"\bSSO\b|Token has expired and refresh failed": "the SSO session has expired; `aws sso login` with the same "
+    "--profile",
     "ExpiredToken|RequestExpired|token included in the request is expired": "the credentials expired; sign in again",
     "Unable to locate credentials": "no AWS credentials; `aws configure sso`, then name its profile with --profile",
     "config profile": "no such profile; `aws configure list-profiles` shows those there are",
-    "InvalidClientTokenId|UnrecognizedClient|InvalidAccessKeyId|AuthFailure": "AWS does not know this key; sign in",
+    "InvalidClientTokenId|UnrecognizedClient|InvalidAccessKeyId|AuthFailure": "AWS does not know this key, or the "
+    "account has not enabled the region; sign in, or choose another --region",
     "Throttl|Rate exceeded|SlowDown": "AWS limits how often it is asked; try again in a minute",
     "vCPU|[Qq]uota|LimitExceeded|limit exceeded": "raise this quota of the account in the console's Service Quotas, "
     "or choose fewer (--count) or smaller (--instance-types) instances",
@@ -99,8 +109,6 @@ HINTS = {  # what an error's text holds, and what to do; the first that matches 
     "[Rr]elease ?[Ll]abel": "not offered in this region; choose another --release or --region",
     f"InstanceProfile|[Rr]ole|{NAME}-(job|service)": "the account lacks the job's roles, or this identity may "
     "not pass them; `emr.py setup` creates them",
-    "AccessDenied|not authorized|UnauthorizedOperation|Forbidden": "this identity may not do that; attach the policy "
-    "that `emr.py setup` makes",
     "NoSuchBucket": "no such bucket; `emr.py setup` creates it, or correct the name",
     "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation": "the bucket is in another region; name that one "
     "with --region",
@@ -134,6 +142,13 @@ def place(value: str) -> str:
 
 def pause(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def add_command(verbs, action, text: str) -> argparse.ArgumentParser:
+    """The parser of one subcommand, which is named for the function that it runs."""
+    verb = verbs.add_parser(action.__name__, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    verb.set_defaults(command=action)
+    return verb
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -9,5 +9,7 @@ info=${INSTANCE_INFO:-/mnt/var/lib/info/instance.json}
 if [ "$nodes" = master ] && ! grep -Eq '"isMaster" *: *true' "$info"; then
     exit 0
 fi
+# EMR installs its applications, and the Python that they bring, after this script
+command -v "$python" >/dev/null || sudo dnf install -y -q "$python"
 sudo "$python" -m venv "$folder"
 sudo "$folder/bin/python" -m pip install --quiet --no-cache-dir "$@"

@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import aws as cloud
 import duckdb
@@ -109,7 +110,7 @@ def tables_of(aws: Aws, output: str) -> list[Table]:
         location = f"{output}/{name}"
         partitions = {}
         for folder in sorted({file.rpartition("/")[0] for file in files} - {""}):
-            values = tuple(part.partition("=")[2] for part in folder.split("/"))
+            values = tuple(unquote(part.partition("=")[2]) for part in folder.split("/"))  # Spark escapes : and such
             partitions[values] = f"{location}/{folder}"
         keys = [part.partition("=")[0] for part in files[0].split("/")[:-1]]
         typed = [(key, PARTITION_TYPES.get(key, "string")) for key in keys]
@@ -273,7 +274,7 @@ def changes(aws: Aws, table: Table, database: str, projection: bool):
 def ddl(aws: Aws, options) -> int:
     for table in tables_of(aws, options.output):
         for statement in statements(table, options.database, options.projection):
-            print(statement + ";\n")
+            aws.say(statement + ";\n")
     return 0
 
 
@@ -292,8 +293,10 @@ def register(aws: Aws, options) -> int:
                     FAILED, f"{change.text}; Glue refused some: {answer['Errors'][0]['ErrorDetail']}; run it again"
                 )
             made += 1
-            print(f"changed: {change.text}")
-    print(f"{options.database}: {made} changes; SELECT count(*) FROM {options.database}.songplays works in Athena now")
+            aws.say(f"changed: {change.text}")
+    aws.say(
+        f"{options.database}: {made} changes; SELECT count(*) FROM {options.database}.songplays works in Athena now"
+    )
     return 0
 
 
@@ -301,10 +304,10 @@ def check(aws: Aws, options) -> int:
     tables = tables_of(aws, options.output)
     differing = [change for table in tables for change in changes(aws, table, options.database, options.projection)]
     for change in differing:
-        print(change.text)
+        aws.say(change.text)
     if differing and not aws.dry_run:
         raise Stop(FAILED, f"{options.database} and {options.output} differ; `catalog.py register` mends it")
-    print(f"{options.database} is as {options.output} has it")
+    aws.say(f"{options.database} is as {options.output} has it")
     return 0
 
 
@@ -318,8 +321,7 @@ def command_parser() -> argparse.ArgumentParser:
         (register, "create or update the tables and their partitions in Glue"),
         (check, "compare Glue with the lake"),
     ):
-        verb = verbs.add_parser(action.__name__, help=text, description=text.capitalize() + ".")
-        verb.set_defaults(command=action)
+        verb = cloud.add_command(verbs, action, text)
         verb.add_argument("--output", required=True, type=cloud.place, help="s3://… of the tables")
         verb.add_argument("--database", default=DATABASE, help=f"in Glue (default: {DATABASE})")
         verb.add_argument("--projection", action="store_true", help="project the partitions of songplays and time")

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -151,6 +152,17 @@ def was_refused(error: BaseException) -> bool:
     return isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500
 
 
+def unwatched(aws: Aws, id: str) -> str:
+    remedy = f"`{command_line('terminate', aws, id)}` ends it, `{command_line('status', aws, id)}` shows it"
+    return f"no longer watched, but {id} may still run and be billed until the job ends; {remedy}"
+
+
+def answer_lost(aws: Aws, error: BaseException, request: str, what: str) -> Stop:
+    code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+    look = f"look with `{command_line('status', aws)}`, and terminate it"
+    return Stop(code, f"the answer to {request} was lost: {what} may yet start; {look}")
+
+
 def start_cluster(aws: Aws, options) -> str:
     """Returns the new cluster's id."""
     subnets = subnets_of(aws, options)
@@ -162,12 +174,16 @@ def start_cluster(aws: Aws, options) -> str:
     except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
         if was_refused(error):
             raise
-        for item in aws.each("emr", "list_clusters", "Clusters", CreatedAfter=an_hour_ago()):
-            if item["Name"] == request["Name"]:
-                print(f"the answer to RunJobFlow was lost, but {item['Id']} was started")
-                return item["Id"]
-        lost = f"the answer to RunJobFlow was lost: a cluster {request['Name']} may yet start"
-        raise Stop(FAILED, f"{lost}; look with `{command_line('status', aws)}`, and terminate it") from None
+        found = []
+        with suppress(ClientError, BotoCoreError, KeyboardInterrupt):  # then it is named below
+            listed = aws.each("emr", "list_clusters", "Clusters", CreatedAfter=an_hour_ago())
+            found = [item["Id"] for item in listed if item["Name"] == request["Name"]]
+        if found and isinstance(error, KeyboardInterrupt):
+            raise Stop(INTERRUPTED, unwatched(aws, *found)) from None
+        if found:
+            print(f"the answer to RunJobFlow was lost, but {found[0]} was started")
+            return found[0]
+        raise answer_lost(aws, error, "RunJobFlow", f"a cluster {request['Name']}") from None
 
 
 class State(NamedTuple):
@@ -256,8 +272,7 @@ def start_serverless(aws: Aws, options) -> str:
     except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
         if was_refused(error):
             raise
-        lost = f"the answer to StartJobRun was lost: a run on application {application} may have started"
-        raise Stop(FAILED, f"{lost}; look with `{command_line('status', aws)}`, and terminate it") from None
+        raise answer_lost(aws, error, "StartJobRun", f"a run on application {application}") from None
     return f"{application}/{run['jobRunId']}"
 
 
@@ -284,7 +299,7 @@ def an_hour_ago() -> datetime:
 
 
 def look(aws: Aws, id: str) -> State:
-    return (cluster_state if id.startswith("j-") or (aws.dry_run and "/" not in id) else serverless_state)(aws, id)
+    return (serverless_state if "/" in id else cluster_state)(aws, id)
 
 
 def command_line(verb: str, aws: Aws, id: str = "") -> str:
@@ -297,8 +312,8 @@ def watch(aws: Aws, id: str) -> State:
     shown = None
     while True:
         state = look(aws, id)
-        if state.text != shown and not aws.dry_run:
-            print(f"{datetime.now(timezone.utc):%H:%M:%S} {state.text}", flush=True)
+        if state.text != shown:
+            aws.say(f"{datetime.now(timezone.utc):%H:%M:%S} {state.text}")
             shown = state.text
         if state.ended:
             return state
@@ -306,14 +321,19 @@ def watch(aws: Aws, id: str) -> State:
 
 
 def read_summary(aws: Aws, state: State) -> dict | None:
-    """What the job left in OUTPUT/_etl/runs/ of the run that began after the step did; None where it left nothing."""
+    """What the job left in OUTPUT/_etl/runs/ of the run that began after the step did; None where it left nothing.
+
+    One that ended otherwise than this one belongs to another run over the same OUTPUT.
+    """
     bucket, prefix = split_s3(state.output)
     runs = join_key(prefix, "_etl", "runs") + "/"
     since = f"{runs}{state.started.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}"
     listed = aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=runs, StartAfter=since)
     for item in listed:
         answer = aws.send("s3", "get_object", Bucket=bucket, Key=item["Key"])
-        return None if aws.dry_run else json.load(answer["Body"])
+        report = {} if aws.dry_run else json.load(answer["Body"])
+        if report and (report["exit"] == 0) == state.succeeded:
+            return report
     return None
 
 
@@ -331,18 +351,26 @@ def show_summary(report: dict) -> None:
     print(f"commit {report['commit']}: the tables are in {report['output']}")
 
 
+def polls(aws: Aws, waits: int):
+    """Turns to look for a log, with a pause before each but the first."""
+    yield
+    for turn in range(waits):
+        if turn == 0:
+            aws.say("waiting for the driver's log, which EMR copies to S3 within five minutes")
+        cloud.pause(POLL_SECONDS)
+        yield
+
+
 def read_log(aws: Aws, uri: str, waits: int) -> str | None:
     """A log that EMR copied to S3; None where it has not done so in that many polls."""
     bucket, key = split_s3(uri)
-    for turn in range(waits + 1):
+    for _ in polls(aws, waits):
         try:
             answer = aws.send("s3", "get_object", Bucket=bucket, Key=key)
             return "" if aws.dry_run else gzip.decompress(answer["Body"].read()).decode(errors="replace")
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchKey":
                 raise
-            if turn < waits:
-                cloud.pause(POLL_SECONDS)
     return None
 
 
@@ -359,9 +387,11 @@ def driver_log(aws: Aws, state: State, waits: int) -> str | None:
     if application and "/steps/" in state.logs and "etl.py: " not in text:
         bucket, prefix = split_s3(state.logs.partition("/steps/")[0])
         below = join_key(prefix, "containers", application[0], "container_")
-        for item in aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=below):
-            if item["Key"].endswith("_000001/stderr.gz"):
-                text += both_streams(aws, f"s3://{bucket}/{item['Key'].rpartition('/')[0]}", 0) or ""
+        for _ in polls(aws, waits):  # the cluster's nodes copy at times of their own
+            keys = [item["Key"] for item in aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=below)]
+            folders = [key.rpartition("/")[0] for key in keys if key.endswith("_000001/stderr.gz")]
+            if folders:
+                return f"{text}\n{both_streams(aws, f's3://{bucket}/{folders[0]}', 0)}"
     return text
 
 
@@ -397,12 +427,10 @@ def finish(aws: Aws, id: str, state: State, waits: int) -> int:
 def run(aws: Aws, options) -> int:
     id = (start_serverless if options.serverless else start_cluster)(aws, options)
     try:
-        print(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}", flush=True)
+        aws.say(f"started {id}, which ends by itself; to end it before: {command_line('terminate', aws, id)}")
         return finish(aws, id, watch(aws, id), LOG_WAITS)
     except KeyboardInterrupt:
-        left = f"no longer watched, but {id} may still run and be billed until the job ends"
-        remedy = f"`{command_line('terminate', aws, id)}` ends it, `{command_line('status', aws, id)}` shows it"
-        raise Stop(INTERRUPTED, f"{left}; {remedy}") from None
+        raise Stop(INTERRUPTED, unwatched(aws, id)) from None
     except (ClientError, BotoCoreError) as error:
         left = f"{id} may still run and be billed; `{command_line('terminate', aws, id)}` ends it"
         raise Stop(FAILED, f"{explain(error)}; {left}") from None
@@ -411,18 +439,21 @@ def run(aws: Aws, options) -> int:
 def status(aws: Aws, options) -> int:
     if options.id:
         state = look(aws, options.id)
-        print(state.text + f": {explain(state.reason)}" * bool(state.reason))
+        aws.say(state.text + f": {explain(state.reason)}" * bool(state.reason))
         return finish(aws, options.id, state, 0) if state.ended else 0
+    found = []
     active = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
     for item in aws.each("emr", "list_clusters", "Clusters", ClusterStates=active):
         if item["Name"].startswith(NAME) or aws.dry_run:
-            print(item["Id"], item["Status"]["State"], f"{item['Status']['Timeline']['CreationDateTime']:%F %T}")
+            since = item["Status"]["Timeline"]["CreationDateTime"]
+            found.append(f"{item['Id']} {item['Status']['State']} {since:%F %T}")
     for item in aws.each("emr-serverless", "list_applications", "applications"):
         if item["name"].startswith(NAME) or aws.dry_run:
             states = ["SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "QUEUED"]
             listed = {"applicationId": item["id"], "states": states}
             for job in aws.each("emr-serverless", "list_job_runs", "jobRuns", **listed):
-                print(f"{item['id']}/{job['id']}", job["state"], f"{job['createdAt']:%F %T}")
+                found.append(f"{item['id']}/{job['id']} {job['state']} {job['createdAt']:%F %T}")
+    aws.say("\n".join(found) or f"nothing of this job runs in {aws.region}")
     return 0
 
 
@@ -431,7 +462,7 @@ def logs(aws: Aws, options) -> int:
     text = driver_log(aws, state, 0)
     if text is None:
         raise Stop(FAILED, f"{state.logs}: not there yet; EMR copies it within five minutes: try again then")
-    print(text)
+    aws.say(text)
     return 0
 
 
@@ -441,7 +472,7 @@ def terminate(aws: Aws, options) -> int:
         aws.send("emr-serverless", "cancel_job_run", applicationId=application, jobRunId=job)
     else:
         aws.send("emr", "terminate_job_flows", JobFlowIds=[options.id])
-    print(f"{options.id} is told to end; `{command_line('status', aws, options.id)}` shows when it has")
+    aws.say(f"{options.id} is told to end; `{command_line('status', aws, options.id)}` shows when it has")
     return 0
 
 
@@ -471,7 +502,7 @@ def cost(aws: Aws, options) -> int:
         if math.isnan(each) and not aws.dry_run:
             raise Stop(SETTINGS, f"{name}: no price in {aws.region}; name another type with --instance-types")
         hourly, what = each * (options.count + 1), f"{options.count + 1} {name} at {each:.4f} USD an hour, EC2 and EMR"
-    if not aws.dry_run:
+    if not math.isnan(hourly):
         print(f"{what}: {hourly:.2f} USD an hour, {hourly * options.hours:.2f} USD in {options.hours:g} hours")
     print(
         "Left out: EBS volumes, S3 requests and storage, data transfer between regions, public IPv4 addresses, Athena, "
@@ -575,7 +606,7 @@ def setup(aws: Aws, options) -> int:
     ]
     resources = networks + groups + [subnet["SubnetId"] for subnet in subnets]
     aws.send("ec2", "create_tags", Resources=resources, Tags=key_values(iam.FOR_EMR))
-    print(f"ready; the person who launches needs the policy {policy}")
+    aws.say(f"ready; the person who launches needs the policy {policy}")
     return 0
 
 
@@ -596,6 +627,20 @@ def release(value: str) -> str:
     return value
 
 
+def count(value: str) -> int:
+    if int(value) < 1:
+        raise ValueError
+    return int(value)
+
+
+def run_name(value: str) -> str:
+    if not re.fullmatch(r"j-\w+|\w+/\w+", value):
+        raise Stop(
+            SETTINGS, f"{value}: no run has such an ID; name j-… or APPLICATION/RUN, as `emr.py status` prints it"
+        )
+    return value
+
+
 def tag(value: str) -> tuple[str, str]:
     key, _, text = value.partition("=")
     if not (key and text):
@@ -610,33 +655,37 @@ def command_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(action, text: str) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(action.__name__, help=text, description=text.capitalize() + ".")
-        verb.set_defaults(command=action)
+        verb = cloud.add_command(verbs, action, text)
         cloud.add_common(verb)
         return verb
 
-    for verb in (
-        command(setup, "create roles, policies and the output bucket, and tag subnets for EMR; may be repeated"),
-        start := command(run, "run the job and wait for its end"),
-    ):
+    prepare = command(setup, "create roles, policies and the output bucket, and tag subnets for EMR; may be repeated")
+    start = command(run, "run the job and wait for its end")
+    for verb, subnets in ((prepare, "the default subnets"), (start, "those that setup tagged; of a cluster only")):
         verb.add_argument("--input", required=True, type=cloud.place, help="s3://… that holds song_data/ and log_data/")
         verb.add_argument("--output", required=True, type=cloud.place, help="s3://… for the tables")
         verb.add_argument("--work", type=cloud.place, help="s3://… for code (default: emr/ in the bucket of OUTPUT)")
         verb.add_argument("--log", type=cloud.place, help="s3://… for EMR's logs (default: WORK/logs)")
-        verb.add_argument("--subnet", action="append", help="may be repeated (default: those that setup tagged)")
+        verb.add_argument("--subnet", action="append", help=f"may be repeated (default: {subnets})")
     start.add_argument("--release", default=RELEASE, type=release, help=f"{RELEASE}, or emr-7.14.0 for Spark 3.5")
-    start.add_argument("--spot", type=share, default=0.0, help="share of the nodes to be spot instances, 0 to 1")
-    start.add_argument("--deploy-mode", choices=("client", "cluster"), default="client", help="where the driver runs")
+    start.add_argument(
+        "--spot", type=share, default=0.0, help="share of a cluster's nodes to be spot instances, 0 to 1"
+    )
+    start.add_argument(
+        "--deploy-mode", choices=("client", "cluster"), default="client", help="where a cluster's driver runs"
+    )
     start.add_argument("--tag", type=tag, action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
     for verb in (start, estimate := command(cost, "estimate what a run costs, before it is started")):
         verb.add_argument("--serverless", action="store_true", help="EMR Serverless instead of a cluster")
-        verb.add_argument("--count", type=int, default=2, help="nodes or executors beside the driver's (default: 2)")
-        types = "any of these, whichever there are (default: m5.xlarge)"
+        verb.add_argument("--count", type=count, default=2, help="nodes or executors beside the driver's (default: 2)")
+        types = "of a cluster: any of these, whichever there are (default: m5.xlarge)"
         verb.add_argument("--instance-types", default="m5.xlarge", metavar="A,B", help=types)
     estimate.add_argument("--hours", type=float, default=0.5, help="how long it runs (default: 0.5)")
-    command(status, "say where a run is, or without ID which are running").add_argument("id", metavar="ID", nargs="?")
+    command(status, "say where a run is, or without ID which are running").add_argument(
+        "id", metavar="ID", type=run_name, nargs="?"
+    )
     for verb in (command(logs, "print what the driver wrote"), command(terminate, "end a run before its time")):
-        verb.add_argument("id", metavar="ID", help="j-… or APPLICATION/RUN, as `run` prints it")
+        verb.add_argument("id", metavar="ID", type=run_name, help="j-… or APPLICATION/RUN, as `run` prints it")
     return parser
 
 

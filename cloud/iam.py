@@ -88,6 +88,8 @@ def launch_policy(names: Names) -> dict:
     return document(
         may("elasticmapreduce:RunJobFlow", StringEquals=tagged),
         may("elasticmapreduce:AddTags", clusters, StringEquals=tagged),
+        # RunJobFlow asks for it, maybe before the new cluster has its tags
+        may("elasticmapreduce:PutAutoTerminationPolicy", clusters, StringEqualsIfExists=ours),
         may("elasticmapreduce:ListClusters ec2:DescribeSubnets pricing:GetProducts"),
         may(
             "elasticmapreduce:DescribeCluster elasticmapreduce:ListSteps elasticmapreduce:TerminateJobFlows",

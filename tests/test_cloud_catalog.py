@@ -103,6 +103,18 @@ def test_partitions_of_the_year_and_month_tables_can_be_projected(lake, said):
     assert partitions("songs") and "projection.enabled" not in tables()["songs"]["Parameters"]
 
 
+def test_a_partition_has_the_value_that_its_folders_name_escapes(lake, said):
+    commit = json.loads(lake.objects["out/_etl/commits/000000001.json"])
+    file, known = min(commit["tables"]["songs"]["files"].items())
+    moved = f"year=0/artist_id=AR%3A1/{file.rpartition('/')[2]}"
+    commit["tables"]["songs"]["files"] = {moved: known}
+    s3 = client("s3")
+    s3.put_object(Bucket=BUCKET, Key="out/_etl/commits/000000001.json", Body=json.dumps(commit))
+    s3.put_object(Bucket=BUCKET, Key=f"out/songs/{moved}", Body=lake.objects[f"out/songs/{file}"])
+    assert said("register")[0] == 0
+    assert partitions("songs") == {("0", "AR:1"): f"s3://{BUCKET}/out/songs/year=0/artist_id=AR%3A1/"}
+
+
 def test_only_a_published_commit_is_registered(lake, said):
     newer = json.loads(lake.objects["out/_etl/commits/000000001.json"])
     newer["tables"]["users"]["files"] = {}
@@ -122,6 +134,8 @@ def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch)
     sent, printed = written(monkeypatch, reads=True), set()
     for command in ("ddl", "register", "check"):
         printed |= {name for name, _ in dry_requests(catalog, capsys, command, "--output", OUTPUT)}
+        out = said(command, "--dry-run")[1]
+        assert not [line for line in out.splitlines() if line[0] not in " {}"]  # nothing was changed or compared
     assert sent == []
     for command in ("register", "register", "check", "ddl"):
         said(command)

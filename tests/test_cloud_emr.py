@@ -19,7 +19,7 @@ import iam
 import pytest
 from botocore import xform_name
 from botocore.awsrequest import AWSResponse
-from botocore.exceptions import ClientError, ReadTimeoutError, UnauthorizedSSOTokenError
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError, UnauthorizedSSOTokenError
 from botocore.stub import Stubber
 from cloud_fixtures import ACCOUNT, BUCKET, INPUT, OUTPUT, REGION, client, dry_requests, fill
 from conftest import ROOT
@@ -133,13 +133,16 @@ COMMANDS = [
 ]
 
 
-def test_a_dry_run_sends_nothing(monkeypatch, capsys):
+def test_a_dry_run_sends_nothing_and_claims_nothing(monkeypatch, capsys):
     def refuse(self, operation, parameters):
         raise AssertionError(f"{operation} was sent")
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", refuse)
     for command in [*COMMANDS[:5], ["status", "j-1"], ["logs", "j-1"], ["terminate", "a/b"], ["cost"]]:
         assert dry_requests(emr, capsys, *command), command
+        emr.main([*command, "--dry-run", "--region", REGION])
+        claims = [line for line in capsys.readouterr().out.splitlines() if not re.match(r"[ {}]", line)]
+        assert all(line.startswith("Left out") for line in claims), command
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:1] + command[5:6]))
@@ -225,6 +228,17 @@ def test_a_summary_of_an_earlier_run_is_not_taken_for_this_ones(account, cluster
     assert code == 0 and "nothing to do" in out
 
 
+def test_a_summary_that_ended_otherwise_is_anothers(account, clusters, said, recorded):
+    report = json.loads(recorded.report)
+    overtaken = {**report, "exit": 75, "error": "another run committed first", "commit": None}
+    objects = later(recorded.report)
+    objects[min(objects).replace("2999", "2998")] = json.dumps(overtaken).encode()
+    fill(objects)
+    clusters(("TERMINATING", "COMPLETED"))
+    code, out, _ = said(*RUN)
+    assert code == 0 and f"{report['events']['lines']:,} lines" in out
+
+
 REFUSED = "s3://source/in/log_data: 9 of 10 lines are malformed or invalid, more than MAX_REJECTED = 0.01 allows"
 
 
@@ -251,17 +265,20 @@ def test_in_cluster_mode_the_message_comes_from_the_drivers_container(account, c
     fill({})
     clusters.spark = "Application application_1_0002 finished with failed status\nCommand exiting with ret '1'"
     clusters(("TERMINATING", "FAILED"))
-    move = aws.pause
+    move, paused = aws.pause, []
 
     def put_container_log(seconds):
         move(seconds)
+        paused.append(seconds)
+        if len(paused) < 3:  # they come later than the step's
+            return
         (cluster,) = emr_backends[ACCOUNT][REGION].clusters
         for container, text in (("01_000002", "executor"), ("01_000001", f"etl.py: {REFUSED}")):
             put_logs(f"{LOG}/{cluster}/containers/application_1_0002/container_1_0002_{container}", "INFO", text)
 
     monkeypatch.setattr(aws, "pause", put_container_log)
-    code, _, err = said(*RUN, "--deploy-mode", "cluster")
-    assert code == 1 and REFUSED in err
+    code, out, err = said(*RUN, "--deploy-mode", "cluster")
+    assert code == 1 and REFUSED in err and "waiting for the driver's log" in out
 
 
 def test_without_a_log_the_way_to_it_is_said(account, clusters, said):
@@ -308,7 +325,7 @@ def refusal(code: str, message: str, status: int = 400) -> ClientError:
 LOST = ReadTimeoutError(endpoint_url="https://elasticmapreduce.us-west-2.amazonaws.com")
 
 
-@pytest.mark.parametrize("error", [LOST, refusal("InternalServerError", "later", 500), KeyboardInterrupt()], ids=str)
+@pytest.mark.parametrize("error", [LOST, refusal("InternalServerError", "later", 500)], ids=str)
 def test_a_cluster_whose_answer_was_lost_is_found_by_its_name(account, clusters, said, recorded, monkeypatch, error):
     fill(later(recorded.report))
     clusters(("TERMINATING", "COMPLETED"))
@@ -318,11 +335,31 @@ def test_a_cluster_whose_answer_was_lost_is_found_by_its_name(account, clusters,
     assert code == 0 and f"{cluster} was started" in out
 
 
-def test_a_cluster_that_may_yet_start_is_named(account, said, monkeypatch):
+def test_ctrl_c_while_a_cluster_starts_ends_with_the_way_to_end_it(account, said, monkeypatch):
     fill({})
-    fail(monkeypatch, "RunJobFlow", LOST)
+    fail(monkeypatch, "RunJobFlow", KeyboardInterrupt(), after=True)
     code, _, err = said(*RUN)
-    assert code == 1 and re.search(r"a cluster sparkify-etl-\S+ may yet start; look with `python cloud/emr.py", err)
+    (cluster,) = emr_backends[ACCOUNT][REGION].clusters
+    assert code == 130 and f"python cloud/emr.py terminate {cluster} --region us-west-2" in err
+
+
+NO_NETWORK = EndpointConnectionError(endpoint_url="https://elasticmapreduce.us-west-2.amazonaws.com")
+
+
+@pytest.mark.parametrize(
+    ("error", "then", "exit_code"),
+    [(LOST, None, 1), (LOST, NO_NETWORK, 1), (KeyboardInterrupt(), KeyboardInterrupt(), 130)],
+    ids=["not-listed", "no-network", "ctrl-c-twice"],
+)
+def test_a_cluster_that_may_yet_start_is_named(account, said, monkeypatch, error, then, exit_code):
+    fill({})
+    fail(monkeypatch, "RunJobFlow", error)
+    if then:
+        fail(monkeypatch, "ListClusters", then)
+    code, _, err = said(*RUN)
+    assert code == exit_code and re.search(
+        r"a cluster sparkify-etl-\S+ may yet start; look with `python cloud/emr.py", err
+    )
 
 
 def test_a_cluster_is_named_when_watching_it_fails(account, said, monkeypatch):
@@ -372,7 +409,15 @@ def test_throttled_polls_are_asked_again(account, clusters, said, recorded, monk
         (refusal("ValidationException", "The number of vCPUs exceeds the EC2 service quota"), "Service Quotas"),
         (refusal("ExpiredTokenException", "The security token included in the request is expired"), "sign in again"),
         (refusal("ThrottlingException", "Rate exceeded"), "try again in a minute"),
-        (refusal("AccessDeniedException", "User x is not authorized to perform y"), "attach the policy"),
+        (
+            refusal(
+                "AccessDeniedException",
+                "User: arn:aws:sts::1:assumed-role/AWSReservedSSO_Data/me is not authorized to perform: "
+                "elasticmapreduce:RunJobFlow on subnet/*",
+            ),
+            "attach the policy",
+        ),
+        (refusal("UnrecognizedClientException", "The security token included in the request is invalid."), "--region"),
         (UnauthorizedSSOTokenError(), "aws sso login"),
     ],
     ids=lambda value: str(value)[-30:],
@@ -409,6 +454,19 @@ def test_wrong_settings_are_one_line_and_nothing_is_started(account, said, reque
     code, _, err = said("run", *PLACES, *arguments)
     assert (code, len(err.splitlines())) == (2, 1) and words in err
     assert "emr.run_job_flow" not in dict(requests)
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "terminate"])
+@pytest.mark.parametrize("id", ["sparkify", "a/b/c"])
+def test_what_is_no_id_of_a_run_is_one_line(said, verb, id):
+    code, _, err = said(verb, id)
+    assert (code, len(err.splitlines())) == (2, 1) and "name j-… or APPLICATION/RUN" in err
+
+
+def test_a_cluster_has_at_least_one_node_beside_the_drivers(said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        said(*RUN, "--count", "0")
+    assert ended.value.code == 2 and "--count: invalid count value: '0'" in capsys.readouterr().err
 
 
 def test_without_region_or_credentials_the_remedy_is_said(said, monkeypatch, tmp_path):
@@ -477,7 +535,7 @@ def test_a_serverless_run_that_may_have_started_is_said(account, said, monkeypat
     monkeypatch.setattr(emr, "packed_requirements", lambda python: b"zip")
     fail(monkeypatch, "StartJobRun", KeyboardInterrupt())
     code, _, err = said("run", *PLACES, "--serverless", "--release", "emr-7.14.0")
-    assert code == 1 and re.search(r"a run on application \S+ may have started; look with `python cloud/emr.py", err)
+    assert code == 130 and re.search(r"a run on application \S+ may yet start; look with `python cloud/emr.py", err)
 
 
 @pytest.mark.parametrize(("release", "obstore"), [("emr-7.14.0", "0.8.2"), ("emr-spark-8.1.0", "0.12.")])
@@ -497,12 +555,18 @@ def test_the_packages_for_serverless_are_those_that_its_python_can_load(release,
 )
 def test_the_bootstrap_gives_the_driver_its_packages_and_other_nodes_none(tmp_path, nodes, is_master, installed):
     (tmp_path / "instance.json").write_text(f'{{"isMaster": {is_master}, "isRunningNameNode": true}}')
-    (tmp_path / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
-    (tmp_path / "sudo").chmod(0o755)
+    python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    dnf = f'#!/bin/sh\n[ "$*" = "install -y -q python3.99" ] && cp {tmp_path}/python {tmp_path}/python3.99\n'
+    there = {"sudo": '#!/bin/sh\nexec "$@"\n', "dnf": dnf, "python": python}
+    if nodes == "all":  # elsewhere it is installed first
+        there["python3.99"] = python
+    for name, text in there.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     environment["INSTANCE_INFO"] = str(tmp_path / "instance.json")
     script = [shutil.which("bash"), str(ROOT / "cloud" / "bootstrap.sh")]
-    arguments = [nodes, sys.executable, str(tmp_path / "driver"), emr.requirements()[-1]]
+    arguments = [nodes, "python3.99", str(tmp_path / "driver"), emr.requirements()[-1]]
     subprocess.run([*script, *arguments], check=True, env=environment)
     assert (tmp_path / "driver").exists() == installed
     if installed:
@@ -537,3 +601,5 @@ def test_status_lists_what_runs_of_this_job(account, clusters, said):
     code, out, _ = said("status")
     (ours,) = [id for id, item in emr_backends[ACCOUNT][REGION].clusters.items() if item.name != "other"]
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == [ours]
+    said("terminate", ours)
+    assert said("status")[1] == f"nothing of this job runs in {REGION}\n"

@@ -50,7 +50,12 @@ PREFIXES = {"emr": "elasticmapreduce"}
 OTHER_ACTIONS = {  # operations whose IAM action is named otherwise, or that need more than one
     "s3:ListObjectsV2": ["s3:ListBucket"],
     "sts:GetCallerIdentity": [],  # everybody may
-    "elasticmapreduce:RunJobFlow": ["elasticmapreduce:RunJobFlow", "elasticmapreduce:AddTags", "iam:PassRole"],
+    "elasticmapreduce:RunJobFlow": [
+        "elasticmapreduce:RunJobFlow",
+        "elasticmapreduce:AddTags",
+        "elasticmapreduce:PutAutoTerminationPolicy",
+        "iam:PassRole",
+    ],
     "emr-serverless:CreateApplication": ["emr-serverless:CreateApplication", "emr-serverless:TagResource"],
     "emr-serverless:StartJobRun": ["emr-serverless:StartJobRun", "emr-serverless:TagResource", "iam:PassRole"],
 }
