@@ -103,7 +103,7 @@ COLUMNS = {
 KEYS = {table: columns.split()[0] for table, columns in COLUMNS.items()}
 PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"]}  # songs: SONGS_PARTITION_BY
 SONG_LAYOUTS = ("year", "year,artist_id")
-PLAY_KEY = ("user_id", "session_id", "item_in_session", "ts")
+PLAY_KEY = ("ts", "user_id", "session_id", "item_in_session")
 PLAY_CONTENT = tuple("artist_name first_name gender last_name length level location title user_agent".split())
 CATALOG = tuple("song_id title artist_id artist_name duration year location latitude longitude".split())
 WRITTEN_AT = ("year", "month", "part")
@@ -383,14 +383,13 @@ def stage_events(lines: DataFrame) -> DataFrame:
 
 
 def stage_plays(events: DataFrame, files: int = 1) -> DataFrame:
-    """Events that are plays, every copy of them, with time and surrogate key, which is not yet unique.
+    """Events that are plays, every copy of them, with their time.
 
     Columns  year, month, part: where a play is written; a month has as many parts, of some hours each, as `files`
     """
     plays = events.where(F.col("class") == "play").withColumn("start_time", F.timestamp_millis("ts"))
     hour_of_month = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
     return plays.select(
-        F.md5(F.concat_ws("|", *PLAY_KEY)).alias("songplay_id"),
         *("start_time", F.year("start_time").alias("year"), F.month("start_time").alias("month")),
         F.floor(hour_of_month * files / (31 * 24)).alias("part"),
         *("file", "line", *PLAY_KEY, *PLAY_CONTENT),
@@ -492,6 +491,10 @@ def time_table(plays: DataFrame) -> DataFrame:
 # ── The fact table ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def songplay_id() -> Column:
+    return F.md5(F.concat_ws("|", "user_id", "session_id", "item_in_session", "ts"))
+
+
 def one_song_per_recording(catalog: DataFrame) -> DataFrame:
     """One row per recording (title, artist_name, duration): the smallest (song_id, artist_id) that names it.
 
@@ -521,7 +524,7 @@ def settle_copies(plays: DataFrame) -> DataFrame:
     Of the copies with one natural key the smallest content is kept; each further content is a conflict, once; the
     rest are replays. WRITTEN_AT follows from ts; it is named so that plays that lie as they are written stay there.
     """
-    same_key = Window.partitionBy(*WRITTEN_AT, *PLAY_KEY).orderBy(*ascending(*PLAY_CONTENT))
+    same_key = Window.partitionBy(*PLAY_KEY, *WRITTEN_AT).orderBy(*ascending(*PLAY_CONTENT))
     number, rank = F.row_number().over(same_key), F.rank().over(same_key)
     outcome = F.when(number == 1, "songplays").when(number == rank, "key_conflict").otherwise("duplicate")
     return plays.withColumn("outcome", outcome)
@@ -535,7 +538,7 @@ def songplays_table(settled: DataFrame) -> DataFrame:
     Dropped  replayed copies and further contents of one natural key
     Units    start_time is a UTC instant; level, location and user_agent are as of the play
     """
-    kept = settled.where(F.col("outcome") == "songplays")
+    kept = settled.where(F.col("outcome") == "songplays").withColumn("songplay_id", songplay_id())
     return kept.select(*(column.split()[0] for column in COLUMNS["songplays"].split(", ")))
 
 
@@ -740,6 +743,7 @@ def check_account(run: Run, side: str, staged: DataFrame, account: dict[str, int
 
 def process_song_data(run: Run) -> DataFrame:
     """Packed song records in; songs and artists staged.  Returns the catalog, cached: matching reads it again."""
+    run.spark.sparkContext.setLocalProperty("spark.scheduler.pool", "songs")  # beside the logs, not after them
     records = stage_songs(read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")).cache()
     account = Counter(dict(records.groupBy("class").count().collect()))
     check_account(run, "song_data", records, account, run.songs["records"])
@@ -777,6 +781,9 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
     check_account(run, "log_data", events, account, run.events["lines"] - account["blank"])
     plays = stage_plays(events, files=-(-max(plays_in.values()) // PLAYS_PER_FILE))
 
+    # one bit a play, by its key: those of conflicts tell where to look for them again
+    bit_of_key = F.expr(f"shiftleft(1L, CAST(pmod(xxhash64({', '.join(PLAY_KEY)}), 64) AS INT))")
+
     def stage_users() -> None:
         stage_table(run, "users", users_table(events))
 
@@ -787,28 +794,34 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
         matched = match_plays(plays, catalog.result())
         settled = settle_copies(matched.repartition(*WRITTEN_AT))  # one shuffle for both, copies and files
         is_ambiguous = (F.col("outcome") == "songplays") & (F.col("candidates") > 1)
-        outcomes = (F.count_if(F.col("outcome") == name).alias(name) for name in ("duplicate", "key_conflict"))
-        counted = Observation()
-        settled = settled.observe(counted, F.count_if(is_ambiguous).alias("ambiguous"), *outcomes)
+        is_conflict, seen = F.col("outcome") == "key_conflict", Observation()
+        settled = settled.observe(
+            seen,
+            F.count_if(F.col("outcome") == "duplicate").alias("duplicate"),
+            F.count_if(is_conflict).alias("key_conflict"),
+            F.count_if(is_ambiguous).alias("ambiguous"),
+            F.bit_or(F.when(is_conflict, bit_of_key)).alias("bits"),
+        )
         stage_table(run, "songplays", songplays_table(settled))
-        account.update(counted.get)
+        account.update({name: seen.get[name] for name in ("duplicate", "key_conflict", "ambiguous")})
         account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
         run.events.update({name: account[name] for name in (*EVENT_CLASSES, "ambiguous")})
         if account["key_conflict"]:
-            keep_rejected(run, "key_conflict", key_conflicts(plays, lines))
+            near = plays.where(bit_of_key.bitwiseAND(F.lit(seen.get["bits"])) != 0)
+            keep_rejected(run, "key_conflict", key_conflicts(near, lines))
 
     in_parallel(lambda stage: stage(), (stage_songplays, stage_time, stage_users))
 
 
 def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:
     """One row per key_conflict, with its line, which is looked up in the few files that hold one."""
-    content = ("file", "songplay_id", *PLAY_CONTENT)
+    content = ("file", *PLAY_KEY, *PLAY_CONTENT)
     conflicts = settle_copies(plays).where(F.col("outcome") == "key_conflict").select(*content).cache()
     files = [file for (file,) in conflicts.select("file").distinct().collect()]
     again = stage_plays(stage_events(lines.where(F.col("file").isin(files)))).alias("again")
     same = reduce(Column.__and__, (F.col(f"again.{name}").eqNullSafe(F.col(f"conflict.{name}")) for name in content))
     found = again.join(F.broadcast(conflicts.alias("conflict")), on=same, how="left_semi")
-    reason = F.concat(F.lit("another content of the play "), "songplay_id").alias("reason")
+    reason = F.concat(F.lit("another content of the play "), songplay_id()).alias("reason")
     return found.groupBy(*content).agg(F.min("line").alias("line")).select("file", reason, "line")
 
 
@@ -1125,6 +1138,8 @@ def start_spark(run: Run, session) -> SparkSession:
         "spark.sql.caseSensitive": "true",
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "8",
+        "spark.sql.maxConcurrentOutputFileWriters": "4",  # a task's rows need no sort for that few folders
+        "spark.scheduler.mode": "FAIR",
         "spark.sql.files.ignoreCorruptFiles": "false",
         "spark.sql.files.ignoreMissingFiles": "false",
     }
@@ -1134,8 +1149,9 @@ def start_spark(run: Run, session) -> SparkSession:
         conf.set("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit takes these on its own command line only
         conf.set("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+        conf.set("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
         if size < SMALL_BYTES:
-            conf.set("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+            conf.set("spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1")
             conf.set("spark.sql.codegen.wholeStage", "false").set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
             conf.set("spark.ui.enabled", "false")
         if is_s3_ours:
@@ -1219,7 +1235,7 @@ def run_job(run: Run, session, spool: str) -> None:
             run.songs["records"] = pack_songs(source, run.pinned["song_data"], lake, f"{run.staging}/packed")
         with run.phase("start Spark", "Spark"):
             run.spark = spark.result()
-    if lake.bucket and run.spark.sparkContext.master.startswith("local"):
+    if lake.bucket and re.match(r"local(\[|$)", run.spark.sparkContext.master):
         run.spool = open_place(f"file://{spool}", settings, None)
     with run.phase("tables", "Spark"), ThreadPoolExecutor(1) as pool:
         process_log_data(run, pool.submit(process_song_data, run))
