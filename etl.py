@@ -1149,6 +1149,7 @@ def start_spark(run: Run, session) -> SparkSession:
         conf.set("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit takes these on its own command line only
         conf.set("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+        conf.setIfMissing("spark.driver.memory", "2g")
         conf.set("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
         if size < SMALL_BYTES:
             conf.set("spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1")

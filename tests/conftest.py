@@ -40,6 +40,7 @@ def spark():
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")
+    etl.spare_chmod(session)
     yield session
     session.stop()
 
