@@ -186,7 +186,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def desk(self) -> Place:
+    def target(self) -> Place:  # of what Spark writes
         return self.spool or self.lake
 
     @property
@@ -547,7 +547,7 @@ def songplays_table(settled: DataFrame) -> DataFrame:
 
 def read_staged(run: Run, name: str) -> DataFrame:
     """A staged table as readers will see it.  Raises Stop where its columns are not those of COLUMNS."""
-    staged = run.spark.read.option("__globPaths__", False).parquet(f"{run.desk.uri}/{run.staging}/{name}")
+    staged = run.spark.read.option("__globPaths__", False).parquet(f"{run.target.uri}/{run.staging}/{name}")
     folders = run.partitions(name)
     promised = sorted(COLUMNS[name].split(", "), key=lambda column: column.split()[0] in folders)  # folders read last
     found = [f"{column} {'STRING' if column in folders else kind.upper()}" for column, kind in staged.dtypes]
@@ -706,7 +706,7 @@ def write(run: Run, rows: DataFrame, kind: str, folder: str, *partitions: str) -
 
     S3A's committer sends a dozen requests a file, one after another, where an upload sends one.
     """
-    rows.write.partitionBy(*partitions).format(kind).save(f"{run.desk.uri}/{folder}")
+    rows.write.partitionBy(*partitions).format(kind).save(f"{run.target.uri}/{folder}")
     if run.spool:
         files = [key for key in run.spool.list(folder) if key.rpartition("/")[2][0] not in "_."]
         in_parallel(lambda key: obstore.put(run.lake.store, key, Path(run.spool.path, key)), files)
@@ -944,7 +944,8 @@ HINTS = {  # what an error's text holds, and what to do; the first that matches 
     "unresolved dependency|UnresolvedDep": "hadoop-aws cannot be fetched; check the network and Maven's address",
     "error sending request|ConnectException|UnknownHost": "no answer; check [AWS] ENDPOINT, REGION and the network",
     "S3AFileSystem": "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION, as README.md says",
-    "JAVA_GATEWAY|UnsupportedClassVersion": "Java did not start; check JAVA_HOME and Spark's settings",
+    "JAVA_GATEWAY|UnsupportedClassVersion|getSubject": "Java did not start, or does not fit this Spark; let JAVA_HOME "
+    "name Java 17 or 21, and check Spark's settings",
     "No space left|File too large": "the disk is full; free some, or name another OUTPUT or spark.local.dir",
     r"\S+ \(Permission denied\)|Permission denied|Read-only file|[Nn]ot a directory|File exists": "this user may not "
     "read or write there; correct that, or name another folder",
@@ -1275,7 +1276,7 @@ def show(report: dict) -> None:
     events, songs, seconds = report["events"], report["songs"], report["seconds"]
     print(f"\n{events['lines']:,} log lines = " + " + ".join(f"{events[name]:,} {name}" for name in EVENT_CLASSES))
     print(f"{songs['records']:,} song records = " + " + ".join(f"{songs[name]:,} {name}" for name in SONG_CLASSES))
-    print(f"{events['matched']:,} plays matched to a song, {events['ambiguous']:,} of them with several to choose from")
+    print(f"plays matched to a song: {events['matched']:,}; with several to choose from: {events['ambiguous']:,}")
     print(f"\n{'table':<10} {'rows':>13} {'files':>7} {'MB':>10}")
     for table, made in report["tables"].items():
         print(f"{table:<10} {made['rows']:>13,} {made['files']:>7,} {made['bytes'] / 1e6:>10,.2f}")
