@@ -709,7 +709,11 @@ def write(run: Run, rows: DataFrame, kind: str, folder: str, *partitions: str) -
     rows.write.partitionBy(*partitions).format(kind).save(f"{run.target.uri}/{folder}")
     if run.spool:
         files = [key for key in run.spool.list(folder) if key.rpartition("/")[2][0] not in "_."]
-        in_parallel(lambda key: obstore.put(run.lake.store, key, Path(run.spool.path, key)), files)
+        try:
+            in_parallel(lambda key: obstore.put(run.lake.store, key, Path(run.spool.path, key)), files)
+        except BaseError as error:
+            known = explain(error, run.lake.uri)
+            raise Stop(known.code, f"{known}, nothing is published") from None
 
 
 def stage_table(run: Run, name: str, table: DataFrame) -> None:
@@ -1138,7 +1142,7 @@ def start_spark(run: Run, session) -> SparkSession:
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.caseSensitive": "true",
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-        "spark.sql.sources.parallelPartitionDiscovery.threshold": "8",
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "8" if session else "1000",  # folders listed by tasks
         "spark.sql.maxConcurrentOutputFileWriters": "4",  # a task's rows need no sort for that few folders
         "spark.scheduler.mode": "FAIR",
         "spark.sql.files.ignoreCorruptFiles": "false",

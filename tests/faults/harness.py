@@ -145,7 +145,7 @@ def signal_before(name: str, number: int, kind=signal.SIGSTOP, wait=0.0):
 
 def child(arguments, said, faults, pause, patience):
     with open(said, "w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        session = SimpleNamespace(stop=lambda: None, sparkContext=SimpleNamespace(_gateway=None))
+        session = SimpleNamespace(stop=lambda: None, sparkContext=SimpleNamespace(_gateway=None, master="yarn"))
         etl.ANSWER_SECONDS = patience or etl.ANSWER_SECONDS
         etl.check_java = lambda: None
         etl.start_spark = lambda run, aws: session
