@@ -1213,7 +1213,7 @@ def staged_files(run: Run, table: str) -> dict[str, dict]:
     return files
 
 
-def run_job(run: Run, session, spool: str) -> None:
+def run_job(run: Run, session) -> None:
     """The whole run, in the order that lets several runs overlap and any of them die.  Raises Stop, else it is done."""
     settings, lake, source = run.settings, run.lake, run.source
     with run.phase("begin", lake.uri):
@@ -1242,7 +1242,7 @@ def run_job(run: Run, session, spool: str) -> None:
         with run.phase("start Spark", "Spark"):
             run.spark = spark.result()
     if lake.bucket and re.match(r"local(\[|$)", run.spark.sparkContext.master):
-        run.spool = open_place(f"file://{spool}", settings, None)
+        run.spool = open_place(f"file://{tempfile.mkdtemp(prefix='sparkify-')}", settings, None)
     with run.phase("tables", "Spark"), ThreadPoolExecutor(1) as pool:
         process_log_data(run, pool.submit(process_song_data, run))
     with run.phase("audit", "Spark"):
@@ -1295,6 +1295,8 @@ def end_run(run: Run, code: int, error: str) -> None:
     """Stops Spark, removes what was staged for nothing, and leaves the run's summary."""
     if run.spark and code != INTERRUPTED:  # then Java is gone
         run.spark.stop()
+    if run.spool:
+        shutil.rmtree(run.spool.path, ignore_errors=True)
     if run.number and run.committed is False:
         run.lake.delete_tree(run.staging)
     if run.songs:  # it got as far as reading
@@ -1327,8 +1329,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
             os.makedirs(settings.output[7:])
             new_folder = settings.output[7:] if settings.dry_run else ""
         run = Run(settings, run_id(datetime.now(timezone.utc)), source, open_place(settings.output, settings, session))
-        with tempfile.TemporaryDirectory(prefix="sparkify-") as spool:
-            run_job(run, session, spool)
+        run_job(run, session)
     except Stop as stop:
         code, error = stop.code, str(stop)
     except KeyboardInterrupt:

@@ -4,8 +4,8 @@
     python bench/run.py sample public          some of them
 
 Writes bench/results.md and bench/results.svg: median seconds, ratios, the peak memory of a process with its children,
-and for S3 the requests that the server counted. S3 is SeaweedFS behind toxiproxy (`--toxiproxy`, its server's binary),
-which adds 25 ms to every answer.
+and for S3 the requests that the server counted. The classic script, which takes minutes, runs in the first turn only.
+S3 is SeaweedFS behind toxiproxy (`--toxiproxy`, its server's binary), which adds 25 ms to every answer.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 HERE, PYTHON = Path(__file__).parent, sys.executable
 sys.path.insert(0, str(HERE.parent / "tests"))
-from conftest import KEY, SECRET, S3Server, free_port  # noqa: E402
+from conftest import KEY, SECRET, S3Server, etl, free_port  # noqa: E402
 
 PUBLIC = ("--songs", "14896", "--events", "8000")
 ROWS = {  # name: what it is, the generator's arguments, etl.py's, and who runs beside it
@@ -92,13 +92,14 @@ class SlowS3:
         latency = {"type": "latency", "stream": "downstream", "attributes": {"latency": 25, "jitter": 0}}
         self.post(control, "proxies/s3/toxics", latency)
         self.config = self.server.config(folder, "s3://lake/in", "s3://lake/out", endpoint=f"http://127.0.0.1:{port}")
-        packages = "org.apache.hadoop:hadoop-aws:3.4.2"
         hadoop = {
             "access.key": KEY, "secret.key": SECRET, "endpoint": f"http://127.0.0.1:{port}",
             "endpoint.region": "us-east-1", "path.style.access": "true",
         }  # fmt: skip
-        settings = " ".join(f'--conf "spark.hadoop.fs.s3a.{name}={value}"' for name, value in hadoop.items())
-        self.environment = {"PYSPARK_SUBMIT_ARGS": f"--packages {packages} {settings} pyspark-shell"}
+        conf = {f"spark.hadoop.fs.s3a.{name}": value for name, value in hadoop.items()}
+        conf.update(etl.s3a_packages(etl.hadoop_version()))
+        settings = " ".join(f'--conf "{name}={value}"' for name, value in conf.items())
+        self.environment = {"PYSPARK_SUBMIT_ARGS": f"{settings} pyspark-shell"}
 
     def post(self, port, path, body):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", json.dumps(body).encode())
@@ -132,6 +133,8 @@ def measure(name, given, folder, log):
     found = {}
     for turn in range(given.repeat):
         for one in ["etl.py", *(one for one in beside if one not in given.without)]:
+            if one == "classic" and turn:
+                continue
             output = outputs / f"{one}-{0 if name == 'again' else turn}"
             places = ("s3a://lake/in", f"s3a://lake/{output.name}") if slow else (source, output)
             commands = {
