@@ -147,6 +147,9 @@ class Place(NamedTuple):
             return True
         return False
 
+    def upload(self, key: str, file: Path) -> None:
+        obstore.put(self.store, key, file, max_concurrency=2)  # of parts, each of which takes 5 MB of memory
+
     def copy(self, source: str, target: str) -> None:
         """Copies a file to a name that is never reused, so one that is there already is the same."""
         with suppress(AlreadyExistsError):
@@ -710,7 +713,7 @@ def write(run: Run, rows: DataFrame, kind: str, folder: str, *partitions: str) -
     if run.spool:
         files = [key for key in run.spool.list(folder) if key.rpartition("/")[2][0] not in "_."]
         try:
-            in_parallel(lambda key: obstore.put(run.lake.store, key, Path(run.spool.path, key)), files)
+            in_parallel(lambda key: run.lake.upload(key, Path(run.spool.path, key)), files)
         except BaseError as error:
             known = explain(error, run.lake.uri)
             raise Stop(known.code, f"{known}, nothing is published") from None
@@ -767,9 +770,8 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
     Raises   Stop where the bytes that were read are not those of the pinned files
     """
     lines = read_logs(run.spark, run.source, run.pinned["log_data"])
-    is_rejected = F.col("reason").isNotNull()
     # one parse for all that follows; without the accepted lines' text, it takes a tenth of the logs' size
-    events = stage_events(lines).withColumn("line", F.when(is_rejected, F.col("line"))).cache()
+    events = stage_events(lines).withColumn("line", F.when(F.col("reason").isNotNull(), F.col("line"))).cache()
     month = F.when(F.col("class") == "play", F.date_trunc("month", F.timestamp_millis("ts")))
     counts = events.groupBy("file", "class", month).agg(F.count("*"), F.sum("bytes")).collect()
     account, read, plays_in = Counter(), Counter(), Counter()
@@ -784,15 +786,8 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
     run.events["lines"] = sum(account.values())
     check_account(run, "log_data", events, account, run.events["lines"] - account["blank"])
     plays = stage_plays(events, files=-(-max(plays_in.values()) // PLAYS_PER_FILE))
-
     # one bit a play, by its key: those of conflicts tell where to look for them again
     bit_of_key = F.expr(f"shiftleft(1L, CAST(pmod(xxhash64({', '.join(PLAY_KEY)}), 64) AS INT))")
-
-    def stage_users() -> None:
-        stage_table(run, "users", users_table(events))
-
-    def stage_time() -> None:
-        stage_table(run, "time", time_table(plays.repartition(*WRITTEN_AT)))
 
     def stage_songplays() -> None:
         matched = match_plays(plays, catalog.result())
@@ -814,7 +809,9 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
             near = plays.where(bit_of_key.bitwiseAND(F.lit(seen.get["bits"])) != 0)
             keep_rejected(run, "key_conflict", key_conflicts(near, lines))
 
-    in_parallel(lambda stage: stage(), (stage_songplays, stage_time, stage_users))
+    users, times = users_table(events), time_table(plays.repartition(*WRITTEN_AT))
+    stages = (stage_songplays, lambda: stage_table(run, "time", times), lambda: stage_table(run, "users", users))
+    in_parallel(lambda stage: stage(), stages)
 
 
 def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:

@@ -1,10 +1,13 @@
 """The whole run through S3A and obstore against an S3 server that checks signatures."""
 
 import json
+from unittest.mock import MagicMock
 
 import duckdb
 import pytest
 from conftest import KEY, SAMPLE, SECRET, all_tables, files_below, run_process
+
+import etl
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,17 @@ def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_writ
     assert again.returncode == 0 and "Nothing to do" in again.stdout
     count = duckdb.sql(f"SELECT count(*) FROM '{copy}/songplays/**/*.parquet'").fetchall()
     assert count == [(json.loads(next(copy.glob("_etl/runs/*")).read_text())["events"]["songplays"],)]
+
+
+def test_files_that_go_by_way_of_a_local_folder_keep_their_names_and_bytes(s3, lake, tmp_path):
+    settings = etl.read_settings(["--config", str(s3.config(tmp_path, "s3://music/in", "s3://music/by"))])
+    spool = etl.open_place(f"file://{tmp_path}", settings, None)
+    names = ["artist_id=AR%3A1/part-0.parquet", "artist_id=AR 2é#/part-1.parquet", "_SUCCESS", ".part-0.parquet.crc"]
+    for name in names:
+        spool.create(f"songs/{name}", b"rows" * 3_000_000)
+    run = etl.Run(settings, "run", spool, etl.open_place(settings.output, settings, etl.connect(settings)), spool)
+    etl.write(run, MagicMock(), "parquet", "songs")
+    assert run.lake.list("songs") == {f"songs/{name}": 12_000_000 for name in names[:2]}
 
 
 @pytest.mark.parametrize(
