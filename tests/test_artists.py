@@ -27,6 +27,17 @@ def test_equally_filled_records_are_ordered_by_name_then_place(frame):
     assert rows_of(artists_table(catalog)) == [("AR1", "Ann", "Boston", None, None)]
 
 
+def test_records_of_one_name_and_location_are_ordered_by_latitude_then_longitude(frame):
+    catalog = frame(CATALOG, """
+        artist_id | artist_name | location | latitude | longitude
+        AR1       | Ann         | Boston   | 3        | 1
+        AR1       | Ann         | Boston   | 2        | 9
+        AR1       | Ann         | Boston   | 2        | 5
+        AR1       | Ann         | Boston   | 2        | 7
+    """)  # fmt: skip
+    assert rows_of(artists_table(catalog), "latitude", "longitude") == [(2.0, 5.0)]
+
+
 def test_one_row_for_each_artist_id_as_written(frame):
     catalog = frame(CATALOG, """
         artist_id | artist_name

@@ -208,6 +208,27 @@ def test_files_that_readers_ignore_are_ignored(lake):
     assert etl.list_tables(lake) == {}
 
 
+def test_a_folder_marker_is_no_file_of_somebody_elses(lake):
+    lake.create("songs/year=1", b"")
+    assert etl.list_tables(lake) == {}
+
+
+def test_the_hundred_thousandth_file_of_a_table_is_one_of_the_jobs_own(lake):
+    name = "songplays/year=2018/month=11/c000000001-aaaaaaaa-100000.parquet"
+    lake.create(name, b"rows")
+    assert etl.list_tables(lake) == {name: 4}
+
+
+def test_a_file_of_an_earlier_commit_that_stays_is_no_publication(lake, monkeypatch):
+    published(lake, 1)
+    etl.commit(*staged(lake, 2))
+    with monkeypatch.context() as broken:
+        broken.setattr(etl.Place, "delete", lambda self, key: None)
+        with pytest.raises(etl.Stop, match=r"c000000001-.* is not as the commit lists it"):
+            etl.publish(lake, 2)
+    assert etl.newest(lake, "done") == 1
+
+
 def test_a_store_that_overwrites_is_refused_and_the_probe_is_gone(lake, monkeypatch):
     real = etl.obstore.put
     monkeypatch.setattr(etl.obstore, "put", lambda store, key, data, **_: real(store, key, data))

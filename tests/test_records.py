@@ -98,6 +98,7 @@ SONG_LINES = {
     "bad UTF-8": (b'{"title":"\xff"}', "malformed"),
     "duration in quotes": (song(duration="200.5"), "malformed"),
     "latitude in quotes": (song(artist_latitude="1"), "malformed"),
+    "latitude beyond DOUBLE": (b'{"artist_latitude":1e999}', "malformed"),
     "longitude beyond DOUBLE": (b'{"artist_longitude":-1e999}', "malformed"),
     "year with a fraction": (song(year=1999.5), "malformed"),
     "year beyond INT": (song(year=2**31), "malformed"),

@@ -63,6 +63,33 @@ def test_quotes_are_removed_with_a_warning_that_does_not_show_the_value(settings
     assert "[AWS] SECRET stands in quotes" in said and SECRET not in said
 
 
+def test_a_quote_at_one_end_only_belongs_to_the_value(settings, capsys):
+    found = settings(f"[AWS]\nKEY = '\nSECRET = 'a\n{DATA}")
+    assert (found.aws["KEY"], found.aws["SECRET"], capsys.readouterr().err) == ("'", "'a", "")
+
+
+def test_a_temporary_key_with_its_token_is_accepted(settings):
+    assert settings(f"[AWS]\nKEY = ASIAX\nSECRET = s\nTOKEN = t\n{DATA}").aws["TOKEN"] == "t"
+
+
+def test_a_layout_is_read_whatever_its_blanks_and_case(settings):
+    assert settings(DATA + "[JOB]\nSONGS_PARTITION_BY = Year, artist_ID\n").songs_partition_by == "year,artist_id"
+
+
+def test_paths_are_given_as_uri_with_a_slash_at_the_end_or_from_home(settings, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    found = settings("[DATA]\nINPUT = s3://b/x/\nOUTPUT = file:///data/out/\n")
+    assert (found.input, found.output) == ("s3a://b/x", "file:///data/out")
+    assert settings("[DATA]\nINPUT = ~/in\nOUTPUT = out\n").input == "file:///home/ada/in"
+
+
+def test_an_output_that_a_link_puts_into_the_input_is_refused(settings, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(etl.Stop, match="lies in INPUT"):
+        settings("[DATA]\nINPUT = in\nOUTPUT = link/out\n")
+
+
 def test_an_unknown_key_is_named(settings, capsys):
     settings("[AWS]\nAWS_SECRET_ACCESS_KEY = hidden\n" + DATA)
     said = capsys.readouterr().err
@@ -76,15 +103,19 @@ def test_an_unknown_key_is_named(settings, capsys):
         ("[AWS]\nSECRET\n  hidden\n" + DATA, "line 2 is not `KEY = value`"),
         ("[AWS]\nSECRET = a\nSECRET = hidden\n" + DATA, "line 3 repeats a section or key"),
         ("[AWS]\nSECRET = hidden\n" + DATA, "one of KEY and SECRET"),
+        ("[AWS]\nKEY = hidden\n" + DATA, "one of KEY and SECRET"),
         ("[AWS]\nKEY = ASIAX\nSECRET = hidden\n" + DATA, "add its TOKEN"),
         ("[AWS]\nKEY = A\nSECRET = hidden\nPROFILE = p\n" + DATA, "both KEY and PROFILE"),
         ("[DATA]\nINPUT = in\n", "[DATA] has no OUTPUT; name a folder or an s3a:// prefix"),
         ("[DATA]\nINPUT = hdfs://x/y\nOUTPUT = out\n", "hdfs://x/y cannot be used"),
         ("[DATA]\nINPUT = s3://b//y\nOUTPUT = out\n", "s3://b//y cannot be used"),
+        ("[DATA]\nINPUT = s3:///y\nOUTPUT = out\n", "s3:///y cannot be used"),
+        ("[DATA]\nINPUT = s3://b/../y\nOUTPUT = out\n", "s3://b/../y cannot be used"),
         ("[DATA]\nINPUT = in\nOUTPUT = in\n", "lies in INPUT"),
         ("[DATA]\nINPUT = in\nOUTPUT = in/out\n", "lies in INPUT"),
         ("[DATA]\nINPUT = s3://b\nOUTPUT = s3a://b/out\n", "lies in INPUT"),
         (DATA + "[JOB]\nMAX_REJECTED = 1 %\n", "MAX_REJECTED is 1 %"),
+        (DATA + "[JOB]\nMAX_REJECTED = 1.5\n", "MAX_REJECTED is 1.5"),
         (DATA + "[JOB]\nSONGS_PARTITION_BY = artist\n", "choose year or year,artist_id"),
     ],
 )

@@ -5,7 +5,15 @@ import hashlib
 from conftest import play, rows_of
 from test_songs import CATALOG
 
-from etl import match_plays, one_song_per_recording, settle_copies, songplays_table, stage_events, stage_plays
+from etl import (
+    PLAY_CONTENT,
+    match_plays,
+    one_song_per_recording,
+    settle_copies,
+    songplays_table,
+    stage_events,
+    stage_plays,
+)
 
 CATALOG_ROWS = """
     song_id | title | artist_id | artist_name | duration
@@ -76,6 +84,31 @@ def test_the_copies_of_a_play_are_one_songplay_conflicts_once_each_and_duplicate
         ("songplays", 7, "Oakland, CA"),
         ("songplays", 8, "Oakland, CA"),
     ]
+
+
+LOWEST = {
+    "artist": "A", "firstName": "A", "gender": "A", "lastName": "A", "length": 1.5, "level": "A", "location": "A",
+    "song": "A", "userAgent": "A",
+}  # fmt: skip
+
+
+def test_a_copy_that_differs_in_one_field_of_its_content_is_a_conflict(json_lines):
+    copies = [play(itemInSession=item, **{name: low}) for item, (name, low) in enumerate(LOWEST.items())]
+    plays = stage_plays(stage_events(json_lines(*copies, *(play(itemInSession=item) for item in range(len(copies))))))
+    assert rows_of(settle_copies(plays), "item_in_session", "outcome") == [
+        (item, outcome) for item in range(len(copies)) for outcome in ("key_conflict", "songplays")
+    ]
+
+
+def test_contents_are_ordered_by_one_field_after_the_other(json_lines):
+    copies = [  # of each two neighbours, either may be the lowest
+        play(itemInSession=item, **{name: LOWEST[name]})
+        for item, pair in enumerate(zip([*LOWEST], [*LOWEST][1:]))
+        for name in pair
+    ]
+    kept = settle_copies(stage_plays(stage_events(json_lines(*copies)))).where("outcome = 'songplays'")
+    found = {row["item_in_session"]: row[PLAY_CONTENT[row["item_in_session"]]] for row in kept.collect()}
+    assert found == dict(enumerate([*LOWEST.values()][:-1]))
 
 
 def test_each_part_of_the_natural_key_makes_another_play(frame, json_lines):

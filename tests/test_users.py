@@ -6,7 +6,9 @@ from etl import stage_events, users_table
 
 
 def test_a_user_who_upgrades_keeps_the_latest_level(json_lines):
-    lines = json_lines(play(ts=1541106106796, level="free"), play(ts=1541192506796, level="paid"))
+    lines = json_lines(
+        play(ts=1541106106796, sessionId=9, level="free"), play(ts=1541192506796, sessionId=7, level="paid")
+    )
     assert rows_of(users_table(stage_events(lines))) == [(8, "Ada", "Koch", "F", "paid")]
 
 
@@ -28,6 +30,21 @@ def test_events_at_one_instant_are_ordered_by_session_then_item_then_the_columns
         play(sessionId=None, page="Home", level="zzz"),
     )
     assert rows_of(users_table(stage_events(lines)), "last_name", "level") == [("Young", "free")]
+
+
+def test_events_of_one_session_and_instant_are_ordered_by_item_level_first_and_last_name_and_gender(json_lines):
+    lines = json_lines(
+        *(play(userId="1", itemInSession=item, level=level) for item, level in ((0, "paid"), (1, "free"))),
+        *(play(userId="2", level=level, firstName=name) for level, name in (("paid", "Ada"), ("free", "Bea"))),
+        *(play(userId="3", firstName=first, lastName=last) for first, last in (("Bea", "Koch"), ("Ada", "Lutz"))),
+        *(play(userId="4", lastName=last, gender=gender) for last, gender in (("Lutz", "F"), ("Koch", "M"))),
+    )
+    assert rows_of(users_table(stage_events(lines))) == [
+        (1, "Ada", "Koch", "F", "free"),
+        (2, "Ada", "Koch", "F", "paid"),
+        (3, "Bea", "Koch", "F", "free"),
+        (4, "Ada", "Lutz", "F", "free"),
+    ]
 
 
 def test_null_is_lowest(json_lines):
