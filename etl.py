@@ -750,7 +750,6 @@ def check_account(run: Run, side: str, staged: DataFrame, account: dict[str, int
 
 def process_song_data(run: Run) -> DataFrame:
     """Packed song records in; songs and artists staged.  Returns the catalog, cached: matching reads it again."""
-    run.spark.sparkContext.setLocalProperty("spark.scheduler.pool", "songs")  # beside the logs, not after them
     records = stage_songs(read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")).cache()
     account = Counter(dict(records.groupBy("class").count().collect()))
     check_account(run, "song_data", records, account, run.songs["records"])
@@ -1141,7 +1140,6 @@ def start_spark(run: Run, session) -> SparkSession:
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "8" if session else "1000",  # folders listed by tasks
         "spark.sql.maxConcurrentOutputFileWriters": "4",  # a task's rows need no sort for that few folders
-        "spark.scheduler.mode": "FAIR",
         "spark.sql.files.ignoreCorruptFiles": "false",
         "spark.sql.files.ignoreMissingFiles": "false",
     }
@@ -1153,8 +1151,8 @@ def start_spark(run: Run, session) -> SparkSession:
         conf.set("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
         conf.setIfMissing("spark.driver.memory", "2g")
         conf.set("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
-        if size < SMALL_BYTES:
-            conf.set("spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1")
+        if size < SMALL_BYTES:  # half of such a run is Java loading classes, and these come from Spark's own jars
+            conf.set("spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xverify:none")
             conf.set("spark.sql.codegen.wholeStage", "false").set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
             conf.set("spark.ui.enabled", "false")
         if is_s3_ours:
