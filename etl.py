@@ -1343,7 +1343,9 @@ def main(arguments: Optional[list[str]] = None) -> int:
             end_run(run, code, error)
         if new_folder:
             os.rmdir(new_folder)
-    except (Exception, KeyboardInterrupt) as leftover:
+    except KeyboardInterrupt:
+        code, error = INTERRUPTED, error or "interrupted at its end; the next run removes what this one left"
+    except Exception as leftover:
         warn(f"{one_line(leftover)}; the next run removes what this one left")
     if error:
         print(f"etl.py: {error}", file=sys.stderr)

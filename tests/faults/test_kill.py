@@ -37,7 +37,7 @@ POINTS = {  # function of etl, which call of it, and seconds after it
     "before the clean-up": ("clean", 2),
     "before the summary": ("summary", 1),
 }
-QUICK = {("SIGKILL", "while tables are staged"), ("SIGTERM", "before the commit")}
+QUICK = {("SIGKILL", "while tables are staged"), ("SIGTERM", "before the commit"), ("SIGTERM", "before the clean-up")}
 EVENTS = [[play(itemInSession=item) for item in range(40)], [play(userId="9", level="paid")]]
 
 
