@@ -211,9 +211,9 @@ def run_id(start: datetime) -> str:
     return f"{start:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def in_parallel(action, items, in_flight: int = 32) -> list:
+def in_parallel(action, items) -> list:
     """What an action returns for each item, or raises: requests wait together for the store, jobs for its cores."""
-    with ThreadPoolExecutor(in_flight) as pool:
+    with ThreadPoolExecutor(32) as pool:
         return list(pool.map(action, items))
 
 
