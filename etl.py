@@ -142,10 +142,17 @@ class Place(NamedTuple):
 
     def create(self, key: str, data: bytes) -> bool:
         """Creates an object if there is none of that name; says whether it did."""
-        with suppress(AlreadyExistsError):
-            obstore.put(self.store, key, data, mode="create", use_multipart=False)
-            return True
-        return False
+        for _ in range(9):
+            try:
+                obstore.put(self.store, key, data, mode="create", use_multipart=False)
+                return True
+            except AlreadyExistsError:
+                return False
+            except BaseError as error:
+                if "Unable to create dir" not in str(error):
+                    raise
+                last = error  # another run just removed a folder above, as it was empty
+        raise last
 
     def upload(self, key: str, file: Path) -> None:
         obstore.put(self.store, key, file, max_concurrency=2)  # of parts, each of which takes 5 MB of memory
@@ -1321,7 +1328,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
         session = connect(settings)
         source = open_place(settings.input, settings, session)
         if settings.output.startswith("file") and not os.path.isdir(settings.output[7:]):
-            os.makedirs(settings.output[7:])
+            os.makedirs(settings.output[7:], exist_ok=True)  # perhaps by now, by another run
             new_folder = settings.output[7:] if settings.dry_run else ""
         run = Run(settings, run_id(datetime.now(timezone.utc)), source, open_place(settings.output, settings, session))
         run_job(run, session)

@@ -32,6 +32,7 @@ from botocore.exceptions import ConnectionClosedError
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import etl
 
+numbers = count()  # of children
 ROWS = 6  # of each table; songplays has them in two files
 WHOLE = Counter(range(ROWS))
 real_put = obstore.put
@@ -167,7 +168,7 @@ class Child:
     """A run of the job in a child; see Faults and signal_before for what may befall it."""
 
     def __init__(self, folder: Path, *arguments, faults=None, pause=(), patience=0):
-        self.said = folder / f"said-{len(list(folder.glob('said-*')))}"
+        self.said = folder / f"said-{next(numbers)}"
         given = [list(map(str, arguments)), self.said, faults, pause, patience]
         self.process = children().Process(target=child, args=given)
         self.process.start()
