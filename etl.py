@@ -167,7 +167,8 @@ class Place(NamedTuple):
             obstore.delete(self.store, key)
 
     def delete_tree(self, prefix: str) -> None:
-        if self.bucket:  # boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
+        if self.bucket:  # then boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
+            obstore.delete(self.store, list(self.list(prefix)))
             for answer in self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).delete():
                 for error in answer.get("Errors", ()):
                     raise OSError(f"{error['Key']}: not deleted, {error['Code']}")
@@ -220,7 +221,7 @@ def run_id(start: datetime) -> str:
 
 def in_parallel(action, items) -> list:
     """What an action returns for each item, or raises: requests wait together for the store, jobs for its cores."""
-    with ThreadPoolExecutor(32) as pool:
+    with ThreadPoolExecutor(64) as pool:
         return list(pool.map(action, items))
 
 
@@ -677,8 +678,9 @@ def publish(lake: Place, number: int) -> None:
     try:
         present = list_tables(lake)
         in_parallel(lambda key: lake.copy(live[key]["staged"], key), live.keys() - present.keys())
-        in_parallel(lake.delete, superseded(list_tables(lake), number, live))
         present = list_tables(lake)
+        if in_parallel(lake.delete, superseded(present, number, live)):
+            present = list_tables(lake)
         for key in [key for key in live if present.get(key) != live[key]["bytes"]] + superseded(present, number, live):
             raise FileNotFoundError(f"{key} is not as the commit lists it")
         lake.create(f"_etl/done/{number:09d}", b"")
@@ -765,7 +767,8 @@ def process_song_data(run: Run) -> DataFrame:
     distinct, songs = catalog.agg(F.count("*"), F.count_distinct("song_id")).first()
     run.songs.update(malformed=account["malformed"], invalid=account["invalid"])
     run.songs.update(duplicate=account["record"] - distinct, variant=distinct - songs, songs=songs)
-    stage_table(run, "songs", songs_table(catalog).repartition(*run.partitions("songs")))
+    tasks = run.spark.sparkContext.defaultParallelism  # said, as else Spark takes one for so few bytes in many files
+    stage_table(run, "songs", songs_table(catalog).repartition(tasks, *run.partitions("songs")))
     stage_table(run, "artists", artists_table(catalog))
     return catalog
 
@@ -1145,7 +1148,9 @@ def start_spark(run: Run, session) -> SparkSession:
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.caseSensitive": "true",
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+        "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",  # a small catalog in few partitions
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "8" if session else "1000",  # folders listed by tasks
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",  # tasks, where Spark takes one for each folder
         "spark.sql.maxConcurrentOutputFileWriters": "4",  # a task's rows need no sort for that few folders
         "spark.sql.files.ignoreCorruptFiles": "false",
         "spark.sql.files.ignoreMissingFiles": "false",

@@ -26,16 +26,13 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from conftest import KEY, SECRET, S3Server, etl, free_port  # noqa: E402
 
 PUBLIC = ("--songs", "14896", "--events", "8000")
+BY_ARTIST = ("--songs-partition-by", "year,artist_id")
 ROWS = {  # name: what it is, the generator's arguments, etl.py's, and who runs beside it
     "sample": ("the sample", (), (), ("session",)),
     "public": ("14,896 songs + 8,000 events", PUBLIC, (), ("classic", "duckdb")),
     "s3": ("14,896 songs + 8,000 events on S3, 25 ms an answer", PUBLIC, (), ("classic",)),
-    "artists": (
-        "14,896 songs + 8,000 events by year,artist_id",
-        PUBLIC,
-        ("--songs-partition-by", "year,artist_id"),
-        (),
-    ),
+    "artists": ("14,896 songs + 8,000 events by year,artist_id", PUBLIC, BY_ARTIST, ("classic",)),
+    "s3-artists": ("14,896 songs + 8,000 events by year,artist_id on S3, 25 ms an answer", PUBLIC, BY_ARTIST, ()),
     "million": ("15,000 songs + 1 M events", ("--songs", "15000", "--events", "1060000"), (), ("duckdb",)),
     "ten-million": ("15,000 songs + 10 M events", ("--songs", "15000", "--events", "10600000"), (), ("duckdb",)),
     "again": ("a second run over unchanged input", PUBLIC, (), ()),
@@ -132,7 +129,7 @@ def measure(name, given, folder, log):
     if not source.exists():
         subprocess.run([PYTHON, HERE.parent / "data/generate.py", source, *size], check=True)
     outputs = Path(tempfile.mkdtemp(dir=folder))
-    slow = SlowS3(outputs, given.toxiproxy) if name == "s3" else None
+    slow = SlowS3(outputs, given.toxiproxy) if name.startswith("s3") else None
     if slow:
         slow.upload(source)
     found = {}
