@@ -1150,7 +1150,7 @@ def start_spark(run: Run, session) -> SparkSession:
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
         "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",  # a small catalog in few partitions
         "spark.sql.sources.parallelPartitionDiscovery.threshold": "8" if session else "1000",  # folders listed by tasks
-        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",  # tasks, where Spark takes one for each folder
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",  # such tasks, not one for each folder
         "spark.sql.maxConcurrentOutputFileWriters": "4",  # a task's rows need no sort for that few folders
         "spark.sql.files.ignoreCorruptFiles": "false",
         "spark.sql.files.ignoreMissingFiles": "false",
