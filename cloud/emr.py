@@ -696,6 +696,11 @@ def main(arguments: list[str] | None = None) -> int:
     def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         options = parser.parse_args(given[:cut])
         options.job = given[cut + 1 :]
+        of_cluster = {"subnet": None, "spot": 0.0, "deploy_mode": "client", "instance_types": "m5.xlarge"}
+        unfit = [name for name, default in of_cluster.items() if getattr(options, name, default) != default]
+        if unfit and getattr(options, "serverless", False):
+            names = ", ".join(f"--{name}".replace("_", "-") for name in unfit)
+            parser.error(f"--serverless has no {names}: leave out either")
         if "output" in options:
             options.work = options.work or f"s3://{split_s3(options.output)[0]}/emr"
             options.log = options.log or f"{options.work}/logs"

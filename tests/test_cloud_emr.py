@@ -530,6 +530,12 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
         assert REFUSED in said("logs", "00app/00run")[1]
 
 
+def test_what_is_a_clusters_only_is_refused_of_a_serverless_run(said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        said("run", *PLACES, "--serverless", "--spot", "0.5", "--instance-types", "c7g.large")
+    assert "--serverless has no --spot, --instance-types: leave out either" in capsys.readouterr().err
+
+
 def test_a_serverless_run_that_may_have_started_is_said(account, said, monkeypatch):
     fill({})
     monkeypatch.setattr(emr, "packed_requirements", lambda python: b"zip")
