@@ -167,9 +167,11 @@ class Place(NamedTuple):
             obstore.delete(self.store, key)
 
     def delete_tree(self, prefix: str) -> None:
-        if self.bucket:  # then boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
-            obstore.delete(self.store, list(self.list(prefix)))
-            for answer in self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).delete():
+        if self.bucket:  # boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
+            pages = self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).pages()
+            some = ({"Objects": [{"Key": item.key} for item in page]} for page in pages if page)
+            delete = self.bucket.meta.client.delete_objects
+            for answer in in_parallel(lambda keys: delete(Bucket=self.bucket.name, Delete=keys), some):
                 for error in answer.get("Errors", ()):
                     raise OSError(f"{error['Key']}: not deleted, {error['Code']}")
         else:
