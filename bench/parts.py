@@ -47,9 +47,8 @@ def join(count):
         (F.col("id") % 300 + 0.5).alias("duration"),
     )
     plays = spark.range(count).select(
-        F.md5(F.col("id").cast("string")).alias("songplay_id"),
         F.timestamp_millis(F.col("id") * 100 + 1_500_000_000_000).alias("start_time"),
-        *(F.col("id").alias(name) for name in ("user_id", "session_id")),
+        *(F.col("id").alias(name) for name in ("user_id", "session_id", "item_in_session", "ts")),
         *(F.lit(name).alias(name) for name in ("level", "location", "user_agent")),
         F.concat(F.lit("title"), F.when(F.col("id") % 3 == 0, F.abs(number)).otherwise(-1)).alias("title"),
         F.concat(F.lit("artist_name"), F.abs(number)).alias("artist_name"),

@@ -1,7 +1,9 @@
 """README.md against the code: keys, columns, commands, pictures."""
 
 import re
+import runpy
 
+import pytest
 from conftest import ROOT
 
 import etl
@@ -28,3 +30,9 @@ def test_its_two_commands_are_there():
 def test_its_pictures_and_files_are_there():
     for path in [*re.findall(r"\]\((image/[^)]+)\)", TEXT), "dl.cfg", "LICENSE", "data/generate.py", "bench/run.py"]:
         assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize(("part", "words"), [("pack", "packed 500 songs"), ("join", "matched 500 plays")])
+def test_the_parts_of_a_large_run_that_its_estimate_rests_on_can_be_run(spark, capsys, part, words):
+    runpy.run_path(str(ROOT / "bench/parts.py"))[part](500)
+    assert words in capsys.readouterr().out
