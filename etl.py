@@ -114,7 +114,8 @@ PLAYS_PER_FILE = 250_000
 SHUFFLE_BYTES = 32 * 2**20  # of input to a shuffle partition
 SMALL_BYTES = 64 * 2**20  # of input, below which compiling costs more than it gains
 PACK_BYTES = 8 * 2**20
-GETS_IN_FLIGHT = 128
+GETS_IN_FLIGHT = 128  # of songs
+REQUESTS_IN_FLIGHT = 64  # of all others
 ANSWER_SECONDS = 120  # that a store may take for one answer, before the run gives up or asks again
 
 
@@ -223,7 +224,7 @@ def run_id(start: datetime) -> str:
 
 def in_parallel(action, items) -> list:
     """What an action returns for each item, or raises: requests wait together for the store, jobs for its cores."""
-    with ThreadPoolExecutor(64) as pool:
+    with ThreadPoolExecutor(REQUESTS_IN_FLIGHT) as pool:
         return list(pool.map(action, items))
 
 
@@ -1056,7 +1057,8 @@ def open_place(uri: str, settings: Settings, session) -> Place:
         **({"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}),
     )
     patience = {"connect_timeout": 5, "read_timeout": ANSWER_SECONDS, "retries": {"max_attempts": 2}}
-    config = Config(s3={"addressing_style": "path" if endpoint else "auto"}, **patience)
+    style = {"addressing_style": "path" if endpoint else "auto"}
+    config = Config(s3=style, max_pool_connections=REQUESTS_IN_FLIGHT, **patience)
     s3 = session.resource("s3", region_name=region, endpoint_url=endpoint, config=config)
     return Place(store, uri, f"/{prefix}" if prefix else "", s3.Bucket(name))
 
