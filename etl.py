@@ -141,19 +141,20 @@ class Place(NamedTuple):
                     found[os.path.relpath(path, self.path)] = os.stat(path).st_size
         return found
 
+    def put(self, key: str, data: bytes, mode: str = "overwrite", tries: int = 9) -> None:
+        try:
+            obstore.put(self.store, key, data, mode=mode, use_multipart=False)
+        except BaseError as error:  # another run may just have removed a folder above, as it was empty
+            if tries == 1 or "Unable to create dir" not in str(error):
+                raise
+            self.put(key, data, mode, tries - 1)
+
     def create(self, key: str, data: bytes) -> bool:
         """Creates an object if there is none of that name; says whether it did."""
-        for _ in range(9):
-            try:
-                obstore.put(self.store, key, data, mode="create", use_multipart=False)
-                return True
-            except AlreadyExistsError:
-                return False
-            except BaseError as error:
-                if "Unable to create dir" not in str(error):
-                    raise
-                last = error  # another run just removed a folder above, as it was empty
-        raise last
+        with suppress(AlreadyExistsError):
+            self.put(key, data, "create")
+            return True
+        return False
 
     def upload(self, key: str, file: Path) -> None:
         obstore.put(self.store, key, file, max_concurrency=2)  # of parts, each of which takes 5 MB of memory
@@ -279,7 +280,7 @@ def pack_songs(source: Place, pinned: list[str], lake: Place, folder: str) -> in
                 done += 1
                 if sys.stdout.isatty() and (done % 250 == 0 or done == len(pinned)):
                     print(f"\r  song {done:,} of {len(pinned):,}", end="\n" * (done == len(pinned)), flush=True)
-            obstore.put(lake.store, f"{folder}/{number:05d}.txt", bytes(pack), use_multipart=False)
+            lake.put(f"{folder}/{number:05d}.txt", bytes(pack))
     return records
 
 
@@ -1257,8 +1258,8 @@ def run_job(run: Run, session) -> None:
     with run.phase("tables", "Spark"), ThreadPoolExecutor(1) as pool:
         process_log_data(run, pool.submit(process_song_data, run))
     with run.phase("audit", "Spark"):
-        with ThreadPoolExecutor() as pool:  # Spark reads the footers of one table while it plans for another
-            tables = dict(zip(COLUMNS, pool.map(lambda table: read_staged(run, table), COLUMNS)))
+        # Spark reads the footers of one table while it plans for another
+        tables = dict(zip(COLUMNS, in_parallel(lambda table: read_staged(run, table), COLUMNS)))
         rows = audit(run, tables)
         run.tables = {table: {"rows": rows[table], "files": staged_files(run, table)} for table in COLUMNS}
     with run.phase("commit", lake.uri):
