@@ -648,6 +648,9 @@ def tag(value: str) -> tuple[str, str]:
     return key, text
 
 
+OF_CLUSTER = {"subnet": None, "spot": 0.0, "deploy_mode": "client", "instance_types": "m5.xlarge"}  # defaults
+
+
 def command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "emr.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -669,17 +672,20 @@ def command_parser() -> argparse.ArgumentParser:
         verb.add_argument("--subnet", action="append", help=f"may be repeated (default: {subnets})")
     start.add_argument("--release", default=RELEASE, type=release, help=f"{RELEASE}, or emr-7.14.0 for Spark 3.5")
     start.add_argument(
-        "--spot", type=share, default=0.0, help="share of a cluster's nodes to be spot instances, 0 to 1"
+        "--spot", type=share, default=OF_CLUSTER["spot"], help="share of a cluster's nodes to be spot instances, 0 to 1"
     )
     start.add_argument(
-        "--deploy-mode", choices=("client", "cluster"), default="client", help="where a cluster's driver runs"
+        "--deploy-mode",
+        choices=("client", "cluster"),
+        default=OF_CLUSTER["deploy_mode"],
+        help="where a cluster's driver runs",
     )
     start.add_argument("--tag", type=tag, action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
     for verb in (start, estimate := command(cost, "estimate what a run costs, before it is started")):
         verb.add_argument("--serverless", action="store_true", help="EMR Serverless instead of a cluster")
         verb.add_argument("--count", type=count, default=2, help="nodes or executors beside the driver's (default: 2)")
-        types = "of a cluster: any of these, whichever there are (default: m5.xlarge)"
-        verb.add_argument("--instance-types", default="m5.xlarge", metavar="A,B", help=types)
+        types = "of a cluster: any of these, whichever there are (default: %(default)s)"
+        verb.add_argument("--instance-types", default=OF_CLUSTER["instance_types"], metavar="A,B", help=types)
     estimate.add_argument("--hours", type=float, default=0.5, help="how long it runs (default: 0.5)")
     command(status, "say where a run is, or without ID which are running").add_argument(
         "id", metavar="ID", type=run_name, nargs="?"
@@ -696,8 +702,7 @@ def main(arguments: list[str] | None = None) -> int:
     def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         options = parser.parse_args(given[:cut])
         options.job = given[cut + 1 :]
-        of_cluster = {"subnet": None, "spot": 0.0, "deploy_mode": "client", "instance_types": "m5.xlarge"}
-        unfit = [name for name, default in of_cluster.items() if getattr(options, name, default) != default]
+        unfit = [name for name, default in OF_CLUSTER.items() if getattr(options, name, default) != default]
         if unfit and getattr(options, "serverless", False):
             names = ", ".join(f"--{name}".replace("_", "-") for name in unfit)
             parser.error(f"--serverless has no {names}: leave out either")
