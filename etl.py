@@ -35,11 +35,11 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -101,13 +101,28 @@ COLUMNS = {
     "time": "start_time TIMESTAMP, hour INT, day INT, week INT, weekday INT, year INT, month INT",
 }
 KEYS = {table: columns.split()[0] for table, columns in COLUMNS.items()}
-PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"]}  # songs: SONGS_PARTITION_BY
+PARTITIONS = {
+    "songplays": ["year", "month"],
+    "time": ["year", "month"],
+}  # songs: SONGS_PARTITION_BY
 SONG_LAYOUTS = ("year", "year,artist_id")
 PLAY_KEY = ("ts", "user_id", "session_id", "item_in_session")
-PLAY_CONTENT = tuple("artist_name first_name gender last_name length level location title user_agent".split())
-CATALOG = tuple("song_id title artist_id artist_name duration year location latitude longitude".split())
+PLAY_CONTENT = tuple(
+    "artist_name first_name gender last_name length level location title user_agent".split()
+)
+CATALOG = tuple(
+    "song_id title artist_id artist_name duration year location latitude longitude".split()
+)
 WRITTEN_AT = ("year", "month", "part")
-EVENT_CLASSES = ("blank", "malformed", "invalid", "out_of_scope", "duplicate", "key_conflict", "songplays")
+EVENT_CLASSES = (
+    "blank",
+    "malformed",
+    "invalid",
+    "out_of_scope",
+    "duplicate",
+    "key_conflict",
+    "songplays",
+)
 SONG_CLASSES = ("malformed", "invalid", "duplicate", "variant", "songs")
 
 PLAYS_PER_FILE = 250_000
@@ -133,7 +148,11 @@ class Place(NamedTuple):
     def list(self, prefix: str) -> dict[str, int]:
         """Key and size of everything below a prefix, folder markers (size 0) included."""
         if self.bucket:
-            return {item["path"]: item["size"] for chunk in obstore.list(self.store, prefix) for item in chunk}
+            return {
+                item["path"]: item["size"]
+                for chunk in obstore.list(self.store, prefix)
+                for item in chunk
+            }
         found = {}  # by os.walk, as obstore hides the NAME#0 files that a cut-off copy leaves and Spark reads
         for folder, _, names in os.walk(f"{self.path}/{prefix}"):
             for path in (os.path.join(folder, name) for name in names):
@@ -144,7 +163,9 @@ class Place(NamedTuple):
     def put(self, key: str, data: bytes, mode: str = "overwrite", tries: int = 9) -> None:
         try:
             obstore.put(self.store, key, data, mode=mode, use_multipart=False)
-        except BaseError as error:  # another run may just have removed a folder above, as it was empty
+        except (
+            BaseError
+        ) as error:  # another run may just have removed a folder above, as it was empty
             if tries == 1 or "Unable to create dir" not in str(error):
                 raise
             self.put(key, data, mode, tries - 1)
@@ -157,23 +178,31 @@ class Place(NamedTuple):
         return False
 
     def upload(self, key: str, file: Path) -> None:
-        obstore.put(self.store, key, file, max_concurrency=2)  # of parts, each of which takes 5 MB of memory
+        obstore.put(
+            self.store, key, file, max_concurrency=2
+        )  # of parts, each of which takes 5 MB of memory
 
     def copy(self, source: str, target: str) -> None:
         """Copies a file to a name that is never reused, so one that is there already is the same."""
         with suppress(AlreadyExistsError):
-            obstore.copy(self.store, source, target, overwrite=bool(self.bucket))  # S3 knows no copy-if-absent
+            obstore.copy(
+                self.store, source, target, overwrite=bool(self.bucket)
+            )  # S3 knows no copy-if-absent
 
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError):
             obstore.delete(self.store, key)
 
     def delete_tree(self, prefix: str) -> None:
-        if self.bucket:  # boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
+        if (
+            self.bucket
+        ):  # boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
             pages = self.bucket.objects.filter(Prefix=f"{self.path}/{prefix}/".lstrip("/")).pages()
             some = ({"Objects": [{"Key": item.key} for item in page]} for page in pages if page)
             delete = self.bucket.meta.client.delete_objects
-            for answer in in_parallel(lambda keys: delete(Bucket=self.bucket.name, Delete=keys), some):
+            for answer in in_parallel(
+                lambda keys: delete(Bucket=self.bucket.name, Delete=keys), some
+            ):
                 for error in answer.get("Errors", ()):
                     raise OSError(f"{error['Key']}: not deleted, {error['Code']}")
         else:
@@ -188,12 +217,14 @@ class Run:
     id: str  # UTC start time, then 8 hex digits
     source: Place
     lake: Place
-    spool: Optional[Place] = None  # the local folder by way of which Spark writes to the lake, where there is one
+    spool: Place | None = (
+        None  # the local folder by way of which Spark writes to the lake, where there is one
+    )
     number: int = 0  # of the commit that this run is to make
-    committed: Optional[bool] = False  # None: asked for, and not known
+    committed: bool | None = False  # None: asked for, and not known
     place: str = ""  # what is being reached now, for the message when it fails
-    java: Optional[subprocess.Popen] = None
-    spark: Optional[SparkSession] = None
+    java: subprocess.Popen | None = None
+    spark: SparkSession | None = None
     pinned: dict[str, list[str]] = field(default_factory=dict)  # side -> its listing
     events: dict[str, int] = field(default_factory=dict)
     songs: dict[str, int] = field(default_factory=dict)
@@ -209,7 +240,11 @@ class Run:
         return f"_etl/staging/{self.number:09d}-{self.id}"
 
     def partitions(self, table: str) -> list[str]:
-        return self.settings.songs_partition_by.split(",") if table == "songs" else PARTITIONS.get(table, [])
+        return (
+            self.settings.songs_partition_by.split(",")
+            if table == "songs"
+            else PARTITIONS.get(table, [])
+        )
 
     @contextmanager
     def phase(self, name: str, place: str):
@@ -235,13 +270,17 @@ def in_parallel(action, items) -> list:
 def list_input(source: Place, side: str):
     """Yields each input object of one side as a JSON line [key, size, etag], and None for each ignored one."""
     try:
-        for item in (item for chunk in obstore.list(source.store, side, chunk_size=1000) for item in chunk):
+        for item in (
+            item for chunk in obstore.list(source.store, side, chunk_size=1000) for item in chunk
+        ):
             is_hidden = any(part[0] in "_." for part in item["path"].split("/")[1:])
             version = [item["path"], item["size"], item["e_tag"] or str(item["last_modified"])]
             yield json.dumps(version) if item["path"].endswith(".json") and not is_hidden else None
     except InvalidPathError as error:
         key = re.search(r'Path "(.*?)":|$', str(error), re.DOTALL)[1]
-        raise Stop(SETTINGS, f"{source.uri}: a key cannot be addressed: {key!r}; rename the object") from None
+        raise Stop(
+            SETTINGS, f"{source.uri}: a key cannot be addressed: {key!r}; rename the object"
+        ) from None
 
 
 def changed(source: Place, key: str) -> Stop:
@@ -258,7 +297,9 @@ def fetch(source: Place, key: str, size: int, version: str) -> bytes:
     except (FileNotFoundError, PreconditionError):
         raise changed(source, key) from None
     except (BaseError, OSError) as error:
-        raise Stop(FAILED, f"{source.uri}/{key}: cannot be read to its end: {one_line(error)}; run again") from None
+        raise Stop(
+            FAILED, f"{source.uri}/{key}: cannot be read to its end: {one_line(error)}; run again"
+        ) from None
 
 
 def pack_songs(source: Place, pinned: list[str], lake: Place, folder: str) -> int:
@@ -270,31 +311,48 @@ def pack_songs(source: Place, pinned: list[str], lake: Place, folder: str) -> in
     records, done = 0, 0
     ends = accumulate(json.loads(line)[1] for line in pinned)
     with ThreadPoolExecutor(GETS_IN_FLIGHT) as pool:
-        for number, group in groupby(zip(ends, pinned), key=lambda end_and_line: end_and_line[0] // PACK_BYTES):
+        for number, group in groupby(
+            zip(ends, pinned), key=lambda end_and_line: end_and_line[0] // PACK_BYTES
+        ):
             pack, objects = bytearray(), [json.loads(line) for _, line in group]
-            for (key, *_), data in zip(objects, pool.map(lambda item: fetch(source, *item), objects)):
+            for (key, *_), data in zip(
+                objects, pool.map(lambda item: fetch(source, *item), objects)
+            ):
                 for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n"):
                     if line.strip(b" \t\r"):
                         pack += b"%s\t%s\n" % (quote(key).encode(), line)
                         records += 1
                 done += 1
                 if sys.stdout.isatty() and (done % 250 == 0 or done == len(pinned)):
-                    print(f"\r  song {done:,} of {len(pinned):,}", end="\n" * (done == len(pinned)), flush=True)
+                    print(
+                        f"\r  song {done:,} of {len(pinned):,}",
+                        end="\n" * (done == len(pinned)),
+                        flush=True,
+                    )
             lake.put(f"{folder}/{number:05d}.txt", bytes(pack))
     return records
 
 
 def read_text(spark: SparkSession, uri: str, suffix: str) -> DataFrame:
     """Lines as they stand, one row each; a lone CR ends none, and no character of the URI is a wildcard."""
-    options = {"lineSep": "\n", "recursiveFileLookup": True, "pathGlobFilter": f"*{suffix}", "__globPaths__": False}
+    options = {
+        "lineSep": "\n",
+        "recursiveFileLookup": True,
+        "pathGlobFilter": f"*{suffix}",
+        "__globPaths__": False,
+    }
     return spark.read.options(**options).text(uri)
 
 
 def read_packed_songs(spark: SparkSession, uri: str) -> DataFrame:
     """One row per packed line: `file`, the object's key percent-encoded, and `line`."""
-    line = F.expr("substring(CAST(value AS BINARY), instr(value, '\t') + 1)")  # as bytes: it need not be UTF-8
+    line = F.expr(
+        "substring(CAST(value AS BINARY), instr(value, '\t') + 1)"
+    )  # as bytes: it need not be UTF-8
     file = F.substring_index("value", "\t", 1)
-    return read_text(spark, uri, ".txt").select(file.alias("file"), line.cast("string").alias("line"))
+    return read_text(spark, uri, ".txt").select(
+        file.alias("file"), line.cast("string").alias("line")
+    )
 
 
 def key_of(source: Place, uri: str) -> str:
@@ -308,7 +366,9 @@ def read_logs(spark: SparkSession, source: Place, pinned: list[str]) -> DataFram
     """
     lines = read_text(spark, f"{source.uri}/log_data", ".json")
     keys = {key_of(source, uri) for uri in lines.inputFiles()}
-    hidden = {key for key in keys if re.search("/[_.]", key)}  # Spark reads _a=b/, where else an underscore hides
+    hidden = {
+        key for key in keys if re.search("/[_.]", key)
+    }  # Spark reads _a=b/, where else an underscore hides
     for key in (keys - hidden) ^ {json.loads(line)[0] for line in pinned}:
         raise changed(source, key)
     lines = lines.select(F.col("_metadata.file_path").alias("file"), F.col("value").alias("line"))
@@ -331,9 +391,15 @@ def parse_lines(lines: DataFrame, fields: str, doubles: tuple[str, ...]) -> Data
         f"wrapped MAP<STRING, STRUCT<{fields}>>, misfit STRING",
         {"columnNameOfCorruptRecord": "misfit", **strict, **limits},
     )
-    utf8 = "is_valid_utf8(line)" if hasattr(F, "is_valid_utf8") else "decode(encode(line, 'UTF-8'), 'UTF-8') = line"
+    utf8 = (
+        "is_valid_utf8(line)"
+        if hasattr(F, "is_valid_utf8")
+        else "decode(encode(line, 'UTF-8'), 'UTF-8') = line"
+    )
     is_one_object = F.map_keys("json.wrapped").eqNullSafe(F.array(F.lit("record"), F.lit(end)))
-    is_finite = [F.coalesce(F.abs(F.col(f"record.{name}")) < float("inf"), F.lit(True)) for name in doubles]
+    is_finite = [
+        F.coalesce(F.abs(F.col(f"record.{name}")) < float("inf"), F.lit(True)) for name in doubles
+    ]
     is_typed = reduce(Column.__and__, is_finite, F.col("json.misfit").isNull())
     malformed = (
         F.when(~F.expr(utf8), "not UTF-8")
@@ -358,12 +424,16 @@ def classed(parsed: DataFrame, invalid: Column, accepted: Column, *fields: Colum
     is_malformed = F.col("malformed").isNotNull()
     kind = F.when(is_malformed, F.when(is_blank, "blank").otherwise("malformed"))
     reason = F.when(~(is_malformed & is_blank), F.coalesce("malformed", invalid))
-    text = F.expr("substring(CAST(line AS BINARY), 1, octet_length(line) - CAST(endswith(line, '\r') AS INT))")
+    text = F.expr(
+        "substring(CAST(line AS BINARY), 1, octet_length(line) - CAST(endswith(line, '\r') AS INT))"
+    )
     return parsed.select(
         "file",
         kind.when(invalid.isNotNull(), "invalid").otherwise(accepted).alias("class"),
         reason.alias("reason"),
-        text.cast("string").alias("line"),  # without a CR at its end; as bytes, since it need not be UTF-8
+        text.cast("string").alias(
+            "line"
+        ),  # without a CR at its end; as bytes, since it need not be UTF-8
         F.octet_length("line").alias("bytes"),
         *fields,
     )
@@ -376,23 +446,46 @@ def stage_events(lines: DataFrame) -> DataFrame:
     Units    ts in epoch milliseconds, length in seconds
     """
     user_id, page = F.expr("try_cast(record.userId AS BIGINT)"), F.col("record.page")
-    is_number = F.coalesce((user_id >= 0) & (user_id.cast("string") == F.col("record.userId")), F.lit(False))
-    lacks_key = user_id.isNull() | F.col("record.sessionId").isNull() | F.col("record.itemInSession").isNull()
-    in_range = F.coalesce(F.col("record.ts").between(946_684_800_000, 4_102_444_799_999), F.lit(False))
+    is_number = F.coalesce(
+        (user_id >= 0) & (user_id.cast("string") == F.col("record.userId")), F.lit(False)
+    )
+    lacks_key = (
+        user_id.isNull()
+        | F.col("record.sessionId").isNull()
+        | F.col("record.itemInSession").isNull()
+    )
+    in_range = F.coalesce(
+        F.col("record.ts").between(946_684_800_000, 4_102_444_799_999), F.lit(False)
+    )
     invalid = (
         F.when(F.coalesce(page, F.lit("")) == "", "no page")
         .when(~in_range, "ts is missing or outside 2000-01-01 to 2099-12-31")
-        .when((F.col("record.userId") != "") & ~is_number, "userId is not a whole number that fits BIGINT")
+        .when(
+            (F.col("record.userId") != "") & ~is_number,
+            "userId is not a whole number that fits BIGINT",
+        )
         .when((page == "NextSong") & lacks_key, "a play without userId, sessionId or itemInSession")
     )
     return classed(
         parse_lines(lines, EVENT, ("length",)),
         invalid,
         F.when(page == "NextSong", "play").otherwise("out_of_scope"),
-        *(text_of("artist", "artist_name"), text_of("firstName", "first_name"), text_of("gender", "gender")),
-        *(text_of("lastName", "last_name"), text_of("level", "level"), text_of("location", "location")),
+        *(
+            text_of("artist", "artist_name"),
+            text_of("firstName", "first_name"),
+            text_of("gender", "gender"),
+        ),
+        *(
+            text_of("lastName", "last_name"),
+            text_of("level", "level"),
+            text_of("location", "location"),
+        ),
         *(text_of("song", "title"), text_of("userAgent", "user_agent"), user_id.alias("user_id")),
-        *(F.col("record.length"), F.col("record.ts"), F.col("record.sessionId").alias("session_id")),
+        *(
+            F.col("record.length"),
+            F.col("record.ts"),
+            F.col("record.sessionId").alias("session_id"),
+        ),
         F.col("record.itemInSession").alias("item_in_session"),
     )
 
@@ -402,7 +495,9 @@ def stage_plays(events: DataFrame, files: int = 1) -> DataFrame:
 
     Columns  year, month, part: where a play is written; a month has as many parts, of some hours each, as `files`
     """
-    plays = events.where(F.col("class") == "play").withColumn("start_time", F.timestamp_millis("ts"))
+    plays = events.where(F.col("class") == "play").withColumn(
+        "start_time", F.timestamp_millis("ts")
+    )
     hour_of_month = (F.dayofmonth("start_time") - 1) * 24 + F.hour("start_time")
     return plays.select(
         *("start_time", F.year("start_time").alias("year"), F.month("start_time").alias("month")),
@@ -422,7 +517,9 @@ def stage_songs(lines: DataFrame) -> DataFrame:
     lacks = reduce(Column.__or__, (text.isNull() for text in texts))
     return classed(
         parse_lines(lines, SONG, ("duration", "artist_latitude", "artist_longitude")),
-        F.when(lacks, "no song_id, title, artist_id or artist_name").when(~is_positive, "duration not positive"),
+        F.when(lacks, "no song_id, title, artist_id or artist_name").when(
+            ~is_positive, "duration not positive"
+        ),
         F.lit("record"),
         *(*texts, F.col("record.duration"), F.coalesce("record.year", F.lit(0)).alias("year")),
         text_of("artist_location", "location"),
@@ -457,7 +554,9 @@ def songs_table(catalog: DataFrame) -> DataFrame:
     Dropped  all variants of a song but one: known year first, then the smallest by the other fields
     Units    duration in seconds; year 0 is unknown
     """
-    rest = ascending("year", "title", "artist_id", "duration", "artist_name", "location", "latitude", "longitude")
+    rest = ascending(
+        "year", "title", "artist_id", "duration", "artist_name", "location", "latitude", "longitude"
+    )
     kept = first_of_each(catalog, "song_id", F.asc(F.col("year") == 0), *rest)
     return kept.select("song_id", "title", "artist_id", "duration", "year")
 
@@ -487,7 +586,9 @@ def users_table(events: DataFrame) -> DataFrame:
     is_known = F.col("class").isin("play", "out_of_scope") & F.col("user_id").isNotNull()
     order = ("ts", "session_id", "item_in_session", "level", "first_name", "last_name", "gender")
     latest = events.where(is_known).groupBy("user_id").agg(F.max(F.struct(*order)).alias("latest"))
-    return latest.select("user_id", "latest.first_name", "latest.last_name", "latest.gender", "latest.level")
+    return latest.select(
+        "user_id", "latest.first_name", "latest.last_name", "latest.gender", "latest.level"
+    )
 
 
 def time_table(plays: DataFrame) -> DataFrame:
@@ -518,7 +619,9 @@ def one_song_per_recording(catalog: DataFrame) -> DataFrame:
     smallest = F.min(F.struct("song_id", "artist_id")).alias("track")
     recordings = catalog.groupBy("title", "artist_name", "duration")
     named = recordings.agg(smallest, F.count_distinct("song_id").alias("candidates"))
-    return named.select("title", "artist_name", "duration", "track.song_id", "track.artist_id", "candidates")
+    return named.select(
+        "title", "artist_name", "duration", "track.song_id", "track.artist_id", "candidates"
+    )
 
 
 def match_plays(plays: DataFrame, catalog: DataFrame) -> DataFrame:
@@ -529,7 +632,9 @@ def match_plays(plays: DataFrame, catalog: DataFrame) -> DataFrame:
         & (F.col("play.length") == F.col("track.duration"))
     )
     # many plays to at most one track
-    matched = plays.alias("play").join(one_song_per_recording(catalog).alias("track"), on=same_recording, how="left")
+    matched = plays.alias("play").join(
+        one_song_per_recording(catalog).alias("track"), on=same_recording, how="left"
+    )
     return matched.select("play.*", "track.song_id", "track.artist_id", "track.candidates")
 
 
@@ -541,7 +646,9 @@ def settle_copies(plays: DataFrame) -> DataFrame:
     """
     same_key = Window.partitionBy(*PLAY_KEY, *WRITTEN_AT).orderBy(*ascending(*PLAY_CONTENT))
     number, rank = F.row_number().over(same_key), F.rank().over(same_key)
-    outcome = F.when(number == 1, "songplays").when(number == rank, "key_conflict").otherwise("duplicate")
+    outcome = (
+        F.when(number == 1, "songplays").when(number == rank, "key_conflict").otherwise("duplicate")
+    )
     return plays.withColumn("outcome", outcome)
 
 
@@ -562,13 +669,24 @@ def songplays_table(settled: DataFrame) -> DataFrame:
 
 def read_staged(run: Run, name: str) -> DataFrame:
     """A staged table as readers will see it.  Raises Stop where its columns are not those of COLUMNS."""
-    staged = run.spark.read.option("__globPaths__", False).parquet(f"{run.target.uri}/{run.staging}/{name}")
+    staged = run.spark.read.option("__globPaths__", False).parquet(
+        f"{run.target.uri}/{run.staging}/{name}"
+    )
     folders = run.partitions(name)
-    promised = sorted(COLUMNS[name].split(", "), key=lambda column: column.split()[0] in folders)  # folders read last
-    found = [f"{column} {'STRING' if column in folders else kind.upper()}" for column, kind in staged.dtypes]
+    promised = sorted(
+        COLUMNS[name].split(", "), key=lambda column: column.split()[0] in folders
+    )  # folders read last
+    found = [
+        f"{column} {'STRING' if column in folders else kind.upper()}"
+        for column, kind in staged.dtypes
+    ]
     if found != promised[: -len(folders) or None] + [f"{column} STRING" for column in folders]:
-        raise Stop(FAILED, f"audit: {name} has the columns {found}, not {promised}; nothing is published")
-    return staged.select(*(F.col(column).cast(kind) for column, kind in (item.split() for item in promised)))
+        raise Stop(
+            FAILED, f"audit: {name} has the columns {found}, not {promised}; nothing is published"
+        )
+    return staged.select(
+        *(F.col(column).cast(kind) for column, kind in (item.split() for item in promised))
+    )
 
 
 def audit(run: Run, tables: dict[str, DataFrame]) -> dict[str, int]:
@@ -579,24 +697,50 @@ def audit(run: Run, tables: dict[str, DataFrame]) -> dict[str, int]:
     """
     counts = []
     for name, key in KEYS.items():
-        rows = tables[name].select(F.col(key).alias("key"), F.lit(1).alias("row"), F.lit(0).alias("reference"))
+        rows = tables[name].select(
+            F.col(key).alias("key"), F.lit(1).alias("row"), F.lit(0).alias("reference")
+        )
         if name != "songplays":
             references = tables["songplays"].where(F.col(key).isNotNull())
             rows = rows.unionAll(references.select(key, F.lit(0), F.lit(1)))
-        keys = rows.groupBy("key").agg(F.sum("row").alias("rows"), F.sum("reference").alias("references"))
+        keys = rows.groupBy("key").agg(
+            F.sum("row").alias("rows"), F.sum("reference").alias("references")
+        )
         is_row = F.col("key").isNotNull() & (F.col("rows") > 0)
-        sums = F.sum("rows"), F.count_if(is_row), F.sum("references"), F.sum(F.when(is_row, F.col("references")))
+        sums = (
+            F.sum("rows"),
+            F.count_if(is_row),
+            F.sum("references"),
+            F.sum(F.when(is_row, F.col("references"))),
+        )
         counts.append(keys.agg(F.lit(name), *sums))
-    found = {name: [number or 0 for number in sums] for name, *sums in reduce(DataFrame.unionAll, counts).collect()}
+    found = {
+        name: [number or 0 for number in sums]
+        for name, *sums in reduce(DataFrame.unionAll, counts).collect()
+    }
     rows, run.events["matched"] = {name: found[name][0] for name in COLUMNS}, found["songs"][2]
     checks = {f"{name}: rows and distinct keys": sums[:2] for name, sums in found.items()}
-    checks.update({f"songplays.{KEYS[name]}: references and rows found": sums[2:] for name, sums in found.items()})
-    for side, whole, classes in ((run.events, "lines", EVENT_CLASSES), (run.songs, "records", SONG_CLASSES)):
-        checks[f"{whole} and the sum of their classes"] = side[whole], sum(side[name] for name in classes)
+    checks.update(
+        {
+            f"songplays.{KEYS[name]}: references and rows found": sums[2:]
+            for name, sums in found.items()
+        }
+    )
+    for side, whole, classes in (
+        (run.events, "lines", EVENT_CLASSES),
+        (run.songs, "records", SONG_CLASSES),
+    ):
+        checks[f"{whole} and the sum of their classes"] = (
+            side[whole],
+            sum(side[name] for name in classes),
+        )
         checks[f"rows of {classes[-1]} and the account's"] = rows[classes[-1]], side[classes[-1]]
     for check, (left, right) in checks.items():
         if left != right:
-            raise Stop(FAILED, f"audit: {check}: {left:,} and {right:,} should be equal; nothing is published")
+            raise Stop(
+                FAILED,
+                f"audit: {check}: {left:,} and {right:,} should be equal; nothing is published",
+            )
     return rows
 
 
@@ -612,13 +756,18 @@ def prove_create_if_absent(run: Run) -> None:
     overwrites = run.lake.create(probe, b"")
     run.lake.delete(probe)
     if overwrites:
-        raise Stop(SETTINGS, f"{run.lake.uri}: the store overwrites where it should only create; choose another store")
+        raise Stop(
+            SETTINGS,
+            f"{run.lake.uri}: the store overwrites where it should only create; choose another store",
+        )
 
 
 def newest(lake: Place, folder: str) -> int:
     """The newest number in `_etl/commits` or `_etl/done`; 0 where there is none."""
     names = (key.rpartition("/")[2] for key in lake.list(f"_etl/{folder}"))
-    return max((int(name[:9]) for name in names if re.fullmatch(r"\d{9}(\.json)?", name)), default=0)
+    return max(
+        (int(name[:9]) for name in names if re.fullmatch(r"\d{9}(\.json)?", name)), default=0
+    )
 
 
 def read_commit(lake: Place, number: int) -> dict:
@@ -627,7 +776,11 @@ def read_commit(lake: Place, number: int) -> dict:
 
 def live_files(commit: dict) -> dict[str, dict]:
     """What a commit says the tables hold: key -> {"staged": key, "bytes": size}."""
-    return {f"{table}/{name}": file for table in COLUMNS for name, file in commit["tables"][table]["files"].items()}
+    return {
+        f"{table}/{name}": file
+        for table in COLUMNS
+        for name, file in commit["tables"][table]["files"].items()
+    }
 
 
 def list_tables(lake: Place) -> dict[str, int]:
@@ -635,11 +788,18 @@ def list_tables(lake: Place) -> dict[str, int]:
 
     Raises   Stop where a folder holds a file of somebody else's that a reader would take for rows
     """
-    found = {key: size for listed in in_parallel(lake.list, COLUMNS) for key, size in listed.items()}
+    found = {
+        key: size for listed in in_parallel(lake.list, COLUMNS) for key, size in listed.items()
+    }
     for key, size in found.items():
         name = key.rpartition("/")[2]
-        if not OURS.fullmatch(key) and (name.endswith(".parquet") or (size and name[0] not in "_.")):
-            raise Stop(SETTINGS, f"{lake.uri}/{key}: not written by this job; move it, or choose another OUTPUT")
+        if not OURS.fullmatch(key) and (
+            name.endswith(".parquet") or (size and name[0] not in "_.")
+        ):
+            raise Stop(
+                SETTINGS,
+                f"{lake.uri}/{key}: not written by this job; move it, or choose another OUTPUT",
+            )
     return {key: size for key, size in found.items() if OURS.fullmatch(key)}
 
 
@@ -659,7 +819,9 @@ def commit(run: Run, record: dict) -> None:
     Raises   Stop where another run made this commit first, or already removed our staging
     """
     key, error = f"_etl/commits/{run.number:09d}.json", "its staging is gone"
-    if {file["staged"] for file in live_files(record).values()} <= run.lake.list(run.staging).keys():
+    if {file["staged"] for file in live_files(record).values()} <= run.lake.list(
+        run.staging
+    ).keys():
         run.committed = None  # from here on nobody may remove the staging but who knows what became of the commit
         try:
             run.lake.create(key, json.dumps(record, indent=1).encode())
@@ -668,7 +830,9 @@ def commit(run: Run, record: dict) -> None:
     try:
         run.committed = read_commit(run.lake, run.number)["run"] == run.id
     except FileNotFoundError:
-        raise Stop(FAILED, f"{run.lake.uri}/{key}: {error}, nothing is published; run again") from None
+        raise Stop(
+            FAILED, f"{run.lake.uri}/{key}: {error}, nothing is published; run again"
+        ) from None
     if not run.committed:
         raise overtaken(run)
 
@@ -685,26 +849,39 @@ def publish(lake: Place, number: int) -> None:
         present = list_tables(lake)
         if in_parallel(lake.delete, superseded(present, number, live)):
             present = list_tables(lake)
-        for key in [key for key in live if present.get(key) != live[key]["bytes"]] + superseded(present, number, live):
+        for key in [key for key in live if present.get(key) != live[key]["bytes"]] + superseded(
+            present, number, live
+        ):
             raise FileNotFoundError(f"{key} is not as the commit lists it")
         lake.create(f"_etl/done/{number:09d}", b"")
     except Exception as error:
         with suppress(BaseError):
             if number <= newest(lake, "done") or number < newest(lake, "commits"):
                 return  # another run finished it, or published a newer one, and removed what was staged
-        unfinished = f"commit {number} is made, publication unfinished; run again ({one_line(error)})"
+        unfinished = (
+            f"commit {number} is made, publication unfinished; run again ({one_line(error)})"
+        )
         raise Stop(FAILED, f"{lake.uri}: {unfinished}") from None
 
 
 def clean(lake: Place) -> None:
     """Removes what no reader or publisher can want: staging first, or a publisher that slept could bring files back."""
-    number, yesterday = newest(lake, "done"), run_id(datetime.now(timezone.utc) - timedelta(days=1))
-    in_parallel(lake.delete, [key for key in lake.list("_etl/probes") if key.rpartition("/")[2] < yesterday])
-    for folder in set(re.findall(r"^_etl/staging/(\d{9}-[^/]+)", "\n".join(lake.list("_etl/staging")), re.MULTILINE)):
+    number, yesterday = newest(lake, "done"), run_id(datetime.now(UTC) - timedelta(days=1))
+    in_parallel(
+        lake.delete, [key for key in lake.list("_etl/probes") if key.rpartition("/")[2] < yesterday]
+    )
+    for folder in set(
+        re.findall(
+            r"^_etl/staging/(\d{9}-[^/]+)", "\n".join(lake.list("_etl/staging")), re.MULTILINE
+        )
+    ):
         if int(folder[:9]) <= number:
             lake.delete_tree(f"_etl/staging/{folder}")
     if number:
-        in_parallel(lake.delete, superseded(list_tables(lake), number, live_files(read_commit(lake, number))))
+        in_parallel(
+            lake.delete,
+            superseded(list_tables(lake), number, live_files(read_commit(lake, number))),
+        )
 
 
 def recover(lake: Place) -> None:
@@ -740,15 +917,22 @@ def stage_table(run: Run, name: str, table: DataFrame) -> None:
 def keep_rejected(run: Run, kind: str, rejected: DataFrame) -> None:
     """Writes rejected lines as JSON lines: file, reason, and raw, or raw_base64 where the line is not UTF-8."""
     is_text = F.col("reason") != "not UTF-8"
-    uri = F.url_decode(F.replace(F.col("file"), F.lit("+"), F.lit("%2B")))  # url_decode takes "+" for a blank
+    uri = F.url_decode(
+        F.replace(F.col("file"), F.lit("+"), F.lit("%2B"))
+    )  # url_decode takes "+" for a blank
     root = run.source.uri.replace("file://", "file:") + "/"
     base64 = F.translate(F.base64(F.col("line").cast("binary")), "\r\n", "")
-    texts = (F.when(is_text, F.col("line")).alias("raw"), F.when(~is_text, base64).alias("raw_base64"))
+    texts = (
+        F.when(is_text, F.col("line")).alias("raw"),
+        F.when(~is_text, base64).alias("raw_base64"),
+    )
     kept = rejected.select(F.replace(uri, F.lit(root), F.lit("")).alias("file"), "reason", *texts)
     write(run, kept, "json", f"_etl/quarantine/{run.id}/{kind}")
 
 
-def check_account(run: Run, side: str, staged: DataFrame, account: dict[str, int], total: int) -> None:
+def check_account(
+    run: Run, side: str, staged: DataFrame, account: dict[str, int], total: int
+) -> None:
     """Keeps a side's rejected lines; raises Stop where their share is too large, or nothing of the side is accepted."""
     rejected = account["malformed"] + account["invalid"]
     if rejected:
@@ -756,14 +940,21 @@ def check_account(run: Run, side: str, staged: DataFrame, account: dict[str, int
     where = f"{run.source.uri}/{side}: {rejected:,} of {total:,} lines are malformed or invalid"
     kept = f"see {run.lake.uri}/_etl/quarantine/{run.id}; the published tables are untouched"
     if rejected > run.settings.max_rejected * total:
-        raise Stop(REFUSED, f"{where}, more than MAX_REJECTED = {run.settings.max_rejected:g} allows; {kept}")
+        raise Stop(
+            REFUSED,
+            f"{where}, more than MAX_REJECTED = {run.settings.max_rejected:g} allows; {kept}",
+        )
     if not account["play"] + account["record"]:
-        raise Stop(REFUSED, f"{where} and no other is a {'play' if side == 'log_data' else 'song'}; {kept}")
+        raise Stop(
+            REFUSED, f"{where} and no other is a {'play' if side == 'log_data' else 'song'}; {kept}"
+        )
 
 
 def process_song_data(run: Run) -> DataFrame:
     """Packed song records in; songs and artists staged.  Returns the catalog, cached: matching reads it again."""
-    records = stage_songs(read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")).cache()
+    records = stage_songs(
+        read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")
+    ).cache()
     account = Counter(dict(records.groupBy("class").count().collect()))
     check_account(run, "song_data", records, account, run.songs["records"])
 
@@ -771,7 +962,9 @@ def process_song_data(run: Run) -> DataFrame:
     distinct, songs = catalog.agg(F.count("*"), F.count_distinct("song_id")).first()
     run.songs.update(malformed=account["malformed"], invalid=account["invalid"])
     run.songs.update(duplicate=account["record"] - distinct, variant=distinct - songs, songs=songs)
-    tasks = run.spark.sparkContext.defaultParallelism  # said, as else Spark takes one for so few bytes in many files
+    tasks = (
+        run.spark.sparkContext.defaultParallelism
+    )  # said, as else Spark takes one for so few bytes in many files
     stage_table(run, "songs", songs_table(catalog).repartition(tasks, *run.partitions("songs")))
     stage_table(run, "artists", artists_table(catalog))
     return catalog
@@ -784,7 +977,11 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
     """
     lines = read_logs(run.spark, run.source, run.pinned["log_data"])
     # one parse for all that follows; without the accepted lines' text, it takes a tenth of the logs' size
-    events = stage_events(lines).withColumn("line", F.when(F.col("reason").isNotNull(), F.col("line"))).cache()
+    events = (
+        stage_events(lines)
+        .withColumn("line", F.when(F.col("reason").isNotNull(), F.col("line")))
+        .cache()
+    )
     month = F.when(F.col("class") == "play", F.date_trunc("month", F.timestamp_millis("ts")))
     counts = events.groupBy("file", "class", month).agg(F.count("*"), F.sum("bytes")).collect()
     account, read, plays_in = Counter(), Counter(), Counter()
@@ -804,7 +1001,9 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
 
     def stage_songplays() -> None:
         matched = match_plays(plays, catalog.result())
-        settled = settle_copies(matched.repartition(*WRITTEN_AT))  # one shuffle for both, copies and files
+        settled = settle_copies(
+            matched.repartition(*WRITTEN_AT)
+        )  # one shuffle for both, copies and files
         is_ambiguous = (F.col("outcome") == "songplays") & (F.col("candidates") > 1)
         is_conflict, seen = F.col("outcome") == "key_conflict", Observation()
         settled = settled.observe(
@@ -815,7 +1014,9 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
             F.bit_or(F.when(is_conflict, bit_of_key)).alias("bits"),
         )
         stage_table(run, "songplays", songplays_table(settled))
-        account.update({name: seen.get[name] for name in ("duplicate", "key_conflict", "ambiguous")})
+        account.update(
+            {name: seen.get[name] for name in ("duplicate", "key_conflict", "ambiguous")}
+        )
         account["songplays"] = account["play"] - account["duplicate"] - account["key_conflict"]
         run.events.update({name: account[name] for name in (*EVENT_CLASSES, "ambiguous")})
         if account["key_conflict"]:
@@ -823,17 +1024,26 @@ def process_log_data(run: Run, catalog: Future[DataFrame]) -> None:
             keep_rejected(run, "key_conflict", key_conflicts(near, lines))
 
     users, times = users_table(events), time_table(plays.repartition(*WRITTEN_AT))
-    stages = (stage_songplays, lambda: stage_table(run, "time", times), lambda: stage_table(run, "users", users))
+    stages = (
+        stage_songplays,
+        lambda: stage_table(run, "time", times),
+        lambda: stage_table(run, "users", users),
+    )
     in_parallel(lambda stage: stage(), stages)
 
 
 def key_conflicts(plays: DataFrame, lines: DataFrame) -> DataFrame:
     """One row per key_conflict, with its line, which is looked up in the few files that hold one."""
     content = ("file", *PLAY_KEY, *PLAY_CONTENT)
-    conflicts = settle_copies(plays).where(F.col("outcome") == "key_conflict").select(*content).cache()
+    conflicts = (
+        settle_copies(plays).where(F.col("outcome") == "key_conflict").select(*content).cache()
+    )
     files = [file for (file,) in conflicts.select("file").distinct().collect()]
     again = stage_plays(stage_events(lines.where(F.col("file").isin(files)))).alias("again")
-    same = reduce(Column.__and__, (F.col(f"again.{name}").eqNullSafe(F.col(f"conflict.{name}")) for name in content))
+    same = reduce(
+        Column.__and__,
+        (F.col(f"again.{name}").eqNullSafe(F.col(f"conflict.{name}")) for name in content),
+    )
     found = again.join(F.broadcast(conflicts.alias("conflict")), on=same, how="left_semi")
     reason = F.concat(F.lit("another content of the play "), songplay_id()).alias("reason")
     return found.groupBy(*content).agg(F.min("line").alias("line")).select("file", reason, "line")
@@ -890,7 +1100,9 @@ def read_config(path: Path) -> dict[str, str]:
     if wrong:
         raise Stop(SETTINGS, f"{path}: {wrong}")
     values = {}
-    for section, name, value in ((part, name.upper(), text) for part in parser for name, text in parser.items(part)):
+    for section, name, value in (
+        (part, name.upper(), text) for part in parser for name, text in parser.items(part)
+    ):
         if name not in KNOWN.get(section, ()):
             warn(f"{path}: [{section}] {name} is no setting of this job; README.md lists them")
         elif len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
@@ -906,41 +1118,73 @@ def locate(value: str, base: Path, where: str) -> str:
     if not has_scheme or scheme == "file":
         return "file://" + os.path.abspath(base / Path(rest if has_scheme else value).expanduser())
     bucket, _, prefix = rest.rstrip("/").partition("/")
-    if scheme not in ("s3", "s3a") or not bucket or {"", ".", ".."} & set(prefix.split("/") if prefix else ()):
-        raise Stop(SETTINGS, f"{where}: {value} cannot be used; name a folder, file:///folder or s3a://bucket/prefix")
+    if (
+        scheme not in ("s3", "s3a")
+        or not bucket
+        or {"", ".", ".."} & set(prefix.split("/") if prefix else ())
+    ):
+        raise Stop(
+            SETTINGS,
+            f"{where}: {value} cannot be used; name a folder, file:///folder or s3a://bucket/prefix",
+        )
     return f"{scheme if ON_EMR else 's3a'}://{bucket}" + (f"/{prefix}" if prefix else "")
 
 
 def read_settings(arguments: list[str]) -> Settings:
     """Raises Stop naming the setting, where it stands and what would be right."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for flag, text in FLAGS.items():
         parser.add_argument(flag, help=text)
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--force", action="store_true", help="rebuild although nothing changed")
     given = parser.parse_args(arguments)
-    beside = [path for path in (Path("dl.cfg"), Path(__file__).with_name("dl.cfg")) if path.is_file()]
+    beside = [
+        path for path in (Path("dl.cfg"), Path(__file__).with_name("dl.cfg")) if path.is_file()
+    ]
     config = Path(given.config) if given.config else next(iter(beside), None)
     values = read_config(config) if config else {}
     where = config or "no dl.cfg"
     aws = {name: values.get(name, "") for name in KNOWN["AWS"]}
     layout = given.songs_partition_by or values.get("SONGS_PARTITION_BY") or SONG_LAYOUTS[0]
-    layout, share = layout.replace(" ", "").lower(), given.max_rejected or values.get("MAX_REJECTED") or "0.01"
+    layout, share = (
+        layout.replace(" ", "").lower(),
+        given.max_rejected or values.get("MAX_REJECTED") or "0.01",
+    )
     paths = {name: getattr(given, name.lower()) or values.get(name) for name in KNOWN["DATA"]}
     for is_wrong, wrong in (
-        (bool(aws["KEY"]) != bool(aws["SECRET"]), "[AWS] has one of KEY and SECRET; give both or neither"),
-        (aws["KEY"].startswith("ASIA") and not aws["TOKEN"], "[AWS] KEY is a temporary one (ASIA…); add its TOKEN"),
+        (
+            bool(aws["KEY"]) != bool(aws["SECRET"]),
+            "[AWS] has one of KEY and SECRET; give both or neither",
+        ),
+        (
+            aws["KEY"].startswith("ASIA") and not aws["TOKEN"],
+            "[AWS] KEY is a temporary one (ASIA…); add its TOKEN",
+        ),
         (aws["KEY"] and aws["PROFILE"], "[AWS] has both KEY and PROFILE; keep one of them"),
-        (layout not in SONG_LAYOUTS, f"SONGS_PARTITION_BY is {layout}; choose {' or '.join(SONG_LAYOUTS)}"),
-        (not re.fullmatch(r"0?\.\d+|[01](\.0*)?", share), f"MAX_REJECTED is {share}; it is a share from 0 to 1"),
-        *((not path, f"[DATA] has no {name}; name a folder or an s3a:// prefix") for name, path in paths.items()),
+        (
+            layout not in SONG_LAYOUTS,
+            f"SONGS_PARTITION_BY is {layout}; choose {' or '.join(SONG_LAYOUTS)}",
+        ),
+        (
+            not re.fullmatch(r"0?\.\d+|[01](\.0*)?", share),
+            f"MAX_REJECTED is {share}; it is a share from 0 to 1",
+        ),
+        *(
+            (not path, f"[DATA] has no {name}; name a folder or an s3a:// prefix")
+            for name, path in paths.items()
+        ),
     ):
         if is_wrong:
             raise Stop(SETTINGS, f"{where}: {wrong}")
     for name, path in paths.items():
         base = config.parent if config and not getattr(given, name.lower()) else Path()
         paths[name] = locate(path, base, f"{where}: {name}")
-    source, lake = (f"{os.path.realpath(uri[7:]) if uri[0] == 'f' else uri.split(':')[1]}/" for uri in paths.values())
+    source, lake = (
+        f"{os.path.realpath(uri[7:]) if uri[0] == 'f' else uri.split(':')[1]}/"
+        for uri in paths.values()
+    )
     if lake.startswith(source):
         raise Stop(SETTINGS, f"{where}: OUTPUT {lake} lies in INPUT {source}; name another OUTPUT")
     return Settings(aws, *paths.values(), layout, float(share), given.dry_run, given.force)
@@ -999,12 +1243,17 @@ def check_java() -> None:
     java = shutil.which("java", path=f"{home}/bin" if home else None)
     found = f"no Java in {f'JAVA_HOME, {home}' if home else 'PATH, and JAVA_HOME is not set'}"
     if java:
-        said = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stderr
+        said = subprocess.run(
+            [java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        ).stderr
         version = re.search(r'version "(?:1\.)?(\d+)', said)
         if version and int(version[1]) >= lowest:
             return
         found = f"{java} is Java {version[1] if version else 'of no known version'}"
-    raise Stop(SETTINGS, f"{found}; Spark {spark} needs Java {names}: install it, and let JAVA_HOME name its folder")
+    raise Stop(
+        SETTINGS,
+        f"{found}; Spark {spark} needs Java {names}: install it, and let JAVA_HOME name its folder",
+    )
 
 
 def connect(settings: Settings):
@@ -1017,16 +1266,22 @@ def connect(settings: Settings):
     names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "profile_name")
     own = {name: value for name, value in zip(names, settings.aws.values()) if value}
     if ON_EMR and own:
-        warn("[AWS] KEY, SECRET, TOKEN and PROFILE are ignored on EMR, where the cluster's role decides")
+        warn(
+            "[AWS] KEY, SECRET, TOKEN and PROFILE are ignored on EMR, where the cluster's role decides"
+        )
         own = {}
     try:
         session = boto3.Session(region_name=settings.aws["REGION"] or None, **own)
         session.get_credentials().get_frozen_credentials()
     except AttributeError:  # get_credentials found None
         looked = "dl.cfg, the environment, ~/.aws, SSO, container and instance role"
-        raise Stop(SETTINGS, f"no AWS credentials in {looked}; set [AWS] KEY and SECRET, or sign in") from None
+        raise Stop(
+            SETTINGS, f"no AWS credentials in {looked}; set [AWS] KEY and SECRET, or sign in"
+        ) from None
     except BotoCoreError as error:
-        raise Stop(SETTINGS, f"AWS credentials: {one_line(error)}; correct [AWS], or sign in again") from None
+        raise Stop(
+            SETTINGS, f"AWS credentials: {one_line(error)}; correct [AWS], or sign in again"
+        ) from None
     return session
 
 
@@ -1041,8 +1296,13 @@ def open_place(uri: str, settings: Settings, session) -> Place:
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     name, _, prefix = uri.partition("://")[2].partition("/")
-    endpoint, region = settings.aws["ENDPOINT"] or None, settings.aws["REGION"] or session.region_name or "us-east-1"
-    if not (endpoint or settings.aws["REGION"]):  # each bucket may be in a region of its own, which S3 tells anybody
+    endpoint, region = (
+        settings.aws["ENDPOINT"] or None,
+        settings.aws["REGION"] or session.region_name or "us-east-1",
+    )
+    if not (
+        endpoint or settings.aws["REGION"]
+    ):  # each bucket may be in a region of its own, which S3 tells anybody
         try:
             answer = session.client("s3", region_name=region).head_bucket(Bucket=name)
         except ClientError as error:
@@ -1053,11 +1313,19 @@ def open_place(uri: str, settings: Settings, session) -> Place:
         prefix=prefix or None,
         region=region,
         credential_provider=Boto3CredentialProvider(session),
-        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": f"{ANSWER_SECONDS}s"},
+        client_options={
+            "allow_http": True,
+            "connect_timeout": "5s",
+            "timeout": f"{ANSWER_SECONDS}s",
+        },
         retry_config={"max_retries": 6, "retry_timeout": timedelta(seconds=60)},
         **({"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}),
     )
-    patience = {"connect_timeout": 5, "read_timeout": ANSWER_SECONDS, "retries": {"max_attempts": 2}}
+    patience = {
+        "connect_timeout": 5,
+        "read_timeout": ANSWER_SECONDS,
+        "retries": {"max_attempts": 2},
+    }
     style = {"addressing_style": "path" if endpoint else "auto"}
     config = Config(s3=style, max_pool_connections=REQUESTS_IN_FLIGHT, **patience)
     s3 = session.resource("s3", region_name=region, endpoint_url=endpoint, config=config)
@@ -1067,15 +1335,23 @@ def open_place(uri: str, settings: Settings, session) -> Place:
 def s3a_packages(hadoop: str) -> dict[str, str]:
     """hadoop-aws for Spark's Hadoop, where its SDK is known with five modules (18 MB) instead of the bundle (600)."""
     sdk = {"3.4.2": "2.29.52", "3.5.0": "2.35.4"}.get(hadoop)
-    modules = ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client") if sdk else ()
-    packages = [f"org.apache.hadoop:hadoop-aws:{hadoop}", *(f"software.amazon.awssdk:{name}:{sdk}" for name in modules)]
+    modules = (
+        ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client") if sdk else ()
+    )
+    packages = [
+        f"org.apache.hadoop:hadoop-aws:{hadoop}",
+        *(f"software.amazon.awssdk:{name}:{sdk}" for name in modules),
+    ]
     excluded = {"spark.jars.excludes": "software.amazon.awssdk:bundle"} if sdk else {}
     return {"spark.jars.packages": ",".join(packages), **excluded}
 
 
 def s3a_options(run: Run, session) -> dict[str, str]:
     """The identity, endpoint and regions of obstore, as hadoop-aws names them."""
-    credentials, endpoint = session.get_credentials().get_frozen_credentials(), run.settings.aws["ENDPOINT"]
+    credentials, endpoint = (
+        session.get_credentials().get_frozen_credentials(),
+        run.settings.aws["ENDPOINT"],
+    )
     kind = "Temporary" if credentials.token else "Simple"
     options = {
         "fs.s3a.access.key": credentials.access_key,
@@ -1093,7 +1369,9 @@ def s3a_options(run: Run, session) -> dict[str, str]:
         "fs.s3a.performance.flags": "create,mkdir,delete",
     }
     for bucket in filter(None, (run.source.bucket, run.lake.bucket)):
-        options[f"fs.s3a.bucket.{bucket.name}.endpoint.region"] = bucket.meta.client.meta.region_name
+        options[f"fs.s3a.bucket.{bucket.name}.endpoint.region"] = (
+            bucket.meta.client.meta.region_name
+        )
     return {name: value for name, value in options.items() if value}
 
 
@@ -1106,7 +1384,9 @@ def launch_java(run: Run, conf: SparkConf) -> None:
             SparkContext(conf=conf, gateway=gateway)
         except Exception as error:
             words.seek(0)
-            said = [line.strip() for line in words if re.search("(?i)error|exception|unresolved", line)]
+            said = [
+                line.strip() for line in words if re.search("(?i)error|exception|unresolved", line)
+            ]
             stop = explain(RuntimeError(" ".join([*said, one_line(error)])), "Spark")
             raise Stop(stop.code, ": ".join([str(stop), *said[:1]])) from None
     if sys.stderr.isatty():  # for the progress bar
@@ -1140,7 +1420,9 @@ def spare_chmod(spark: SparkSession) -> None:
     plain = jvm.org.apache.hadoop.conf.Configuration(conf)
     plain.setClassLoader(compiler.getClassLoader())
     plain.set("fs.file.impl", "sparkify.PlainFiles")
-    jvm.org.apache.hadoop.fs.FileSystem.get(local, conf).close()  # makes way in the cache that all of Spark asks
+    jvm.org.apache.hadoop.fs.FileSystem.get(
+        local, conf
+    ).close()  # makes way in the cache that all of Spark asks
     jvm.org.apache.hadoop.fs.FileSystem.get(local, plain)
 
 
@@ -1154,23 +1436,36 @@ def start_spark(run: Run, session) -> SparkSession:
         "spark.sql.caseSensitive": "true",
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
         "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",  # a small catalog in few partitions
-        "spark.sql.sources.parallelPartitionDiscovery.threshold": "8" if session else "1000",  # folders listed by tasks
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "8"
+        if session
+        else "1000",  # folders listed by tasks
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",  # such tasks, not one for each folder
         "spark.sql.maxConcurrentOutputFileWriters": "4",  # a task's rows need no sort for that few folders
         "spark.sql.files.ignoreCorruptFiles": "false",
         "spark.sql.files.ignoreMissingFiles": "false",
     }
     conf = SparkConf().setAppName("sparkify-etl").setAll(options.items())
-    if not ON_EMR:  # a rename less a file: what a task left half done in staging, the audit would find
+    if (
+        not ON_EMR
+    ):  # a rename less a file: what a task left half done in staging, the audit would find
         conf.set("spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version", "2")
         conf.set("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit takes these on its own command line only
+    if (
+        "PYSPARK_GATEWAY_PORT" not in os.environ
+    ):  # spark-submit takes these on its own command line only
         conf.set("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
         conf.setIfMissing("spark.driver.memory", "2g")
         conf.set("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
-        if size < SMALL_BYTES:  # half of such a run is Java loading classes, and these come from Spark's own jars
-            conf.set("spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xverify:none")
-            conf.set("spark.sql.codegen.wholeStage", "false").set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+        if (
+            size < SMALL_BYTES
+        ):  # half of such a run is Java loading classes, and these come from Spark's own jars
+            conf.set(
+                "spark.driver.extraJavaOptions",
+                "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xverify:none",
+            )
+            conf.set("spark.sql.codegen.wholeStage", "false").set(
+                "spark.sql.codegen.factoryMode", "NO_CODEGEN"
+            )
             conf.set("spark.ui.enabled", "false")
         if is_s3_ours:
             conf.setAll(s3a_packages(hadoop_version()).items())
@@ -1182,7 +1477,9 @@ def start_spark(run: Run, session) -> SparkSession:
     if not spark.sparkContext.getConf().contains("spark.sql.shuffle.partitions"):
         partitions = max(spark.sparkContext.defaultParallelism, size // SHUFFLE_BYTES)
         spark.conf.set("spark.sql.shuffle.partitions", partitions)
-    if is_s3_ours:  # now, as Spark would pass its own settings to Java on a command line that all may read
+    if (
+        is_s3_ours
+    ):  # now, as Spark would pass its own settings to Java on a command line that all may read
         for name, value in s3a_options(run, session).items():
             spark.sparkContext._jsc.hadoopConfiguration().set(name, value)
     return spark
@@ -1209,15 +1506,24 @@ def is_current(run: Run, base: int) -> bool:
     last = read_commit(run.lake, base)
     layout = last["settings"]["songs_partition_by"]
     if layout != run.settings.songs_partition_by:
-        raise Stop(SETTINGS, f"{run.lake.uri}/songs is laid out by {layout}; keep that, or choose another OUTPUT")
+        raise Stop(
+            SETTINGS,
+            f"{run.lake.uri}/songs is laid out by {layout}; keep that, or choose another OUTPUT",
+        )
     same = all(last[name] == value for name, value in fingerprint(run).items())
-    return same and {key: file["bytes"] for key, file in live_files(last).items()} == list_tables(run.lake)
+    return same and {key: file["bytes"] for key, file in live_files(last).items()} == list_tables(
+        run.lake
+    )
 
 
 def staged_files(run: Run, table: str) -> dict[str, dict]:
     """Final name, in the table's folder, of each file that Spark staged."""
     prefix, files = f"{run.staging}/{table}/", {}
-    staged = {key: size for key, size in run.lake.list(prefix[:-1]).items() if re.search(r"/part-[^/]*\.parquet$", key)}
+    staged = {
+        key: size
+        for key, size in run.lake.list(prefix[:-1]).items()
+        if re.search(r"/part-[^/]*\.parquet$", key)
+    }
     for count, key in enumerate(sorted(staged)):
         folder = key[len(prefix) : key.rfind("/") + 1]
         name = f"{folder}c{run.number:09d}-{run.id[-8:]}-{count:05d}.parquet"
@@ -1233,24 +1539,35 @@ def run_job(run: Run, session) -> None:
         prove_create_if_absent(run)
         if not settings.dry_run:
             recover(lake)
-        base = newest(lake, "commits")  # read before the input is: who commits on top of it has seen newer input
+        base = newest(
+            lake, "commits"
+        )  # read before the input is: who commits on top of it has seen newer input
         run.number = base + 1
     with run.phase("list", source.uri):
         for side in ("song_data", "log_data"):
             found = list(list_input(source, side))
             run.pinned[side], ignored = sorted(filter(None, found)), found.count(None)
-            print(f"  {side}: {len(run.pinned[side]):,} objects" + f", {ignored:,} others ignored" * bool(ignored))
+            print(
+                f"  {side}: {len(run.pinned[side]):,} objects"
+                + f", {ignored:,} others ignored" * bool(ignored)
+            )
             if not run.pinned[side]:
                 what = f"{source.uri}/{side}: no object ends in .json"
                 raise Stop(SETTINGS, f"{what}; let INPUT name the folder above it")
     if is_current(run, base) and not settings.force:
-        return print(f"Nothing to do: commit {base} has this input, settings and code. --force builds it again.")
+        return print(
+            f"Nothing to do: commit {base} has this input, settings and code. --force builds it again."
+        )
     if settings.dry_run:
-        return print(f"Dry run: would write {', '.join(COLUMNS)} to {lake.uri} as commit {run.number}.")
+        return print(
+            f"Dry run: would write {', '.join(COLUMNS)} to {lake.uri} as commit {run.number}."
+        )
     with ThreadPoolExecutor(1) as pool:
         spark = pool.submit(start_spark, run, session)  # Java starts while the songs arrive
         with run.phase("fetch songs", lake.uri):
-            run.songs["records"] = pack_songs(source, run.pinned["song_data"], lake, f"{run.staging}/packed")
+            run.songs["records"] = pack_songs(
+                source, run.pinned["song_data"], lake, f"{run.staging}/packed"
+            )
         with run.phase("start Spark", "Spark"):
             run.spark = spark.result()
     if lake.bucket and re.match(r"local(\[|$)", run.spark.sparkContext.master):
@@ -1261,16 +1578,31 @@ def run_job(run: Run, session) -> None:
         # Spark reads the footers of one table while it plans for another
         tables = dict(zip(COLUMNS, in_parallel(lambda table: read_staged(run, table), COLUMNS)))
         rows = audit(run, tables)
-        run.tables = {table: {"rows": rows[table], "files": staged_files(run, table)} for table in COLUMNS}
+        run.tables = {
+            table: {"rows": rows[table], "files": staged_files(run, table)} for table in COLUMNS
+        }
     with run.phase("commit", lake.uri):
         for side, pinned in run.pinned.items():
             missing = set(pinned)
-            missing.difference_update(list_input(source, side))  # objects that are new wait for the next run
+            missing.difference_update(
+                list_input(source, side)
+            )  # objects that are new wait for the next run
             if missing:
                 raise changed(source, json.loads(min(missing))[0])
-        obstore.put(lake.store, f"_etl/inputs/{run.number:09d}.json.gz", gzip.compress(listing(run)))
+        obstore.put(
+            lake.store, f"_etl/inputs/{run.number:09d}.json.gz", gzip.compress(listing(run))
+        )
         account = {"events": run.events, "songs": run.songs}
-        commit(run, {"commit": run.number, "run": run.id, **fingerprint(run), **account, "tables": run.tables})
+        commit(
+            run,
+            {
+                "commit": run.number,
+                "run": run.id,
+                **fingerprint(run),
+                **account,
+                "tables": run.tables,
+            },
+        )
     with run.phase("publish", lake.uri):
         publish(lake, run.number)
 
@@ -1281,24 +1613,49 @@ def summary(run: Run, code: int, error: str) -> dict:
     for table, made in run.tables.items():
         sizes = [file["bytes"] for file in made["files"].values()]
         tables[table] = {"rows": made["rows"], "files": len(sizes), "bytes": sum(sizes)}
-    versions = {"etl": fingerprint(run)["code"][:12], "spark": pyspark.__version__, "python": sys.version.split()[0]}
-    report = {"run": run.id, "commit": run.number if run.committed else None, "exit": code, "error": error}
+    versions = {
+        "etl": fingerprint(run)["code"][:12],
+        "spark": pyspark.__version__,
+        "python": sys.version.split()[0],
+    }
+    report = {
+        "run": run.id,
+        "commit": run.number if run.committed else None,
+        "exit": code,
+        "error": error,
+    }
     report.update(events=run.events, songs=run.songs, tables=tables, seconds=run.seconds)
-    return {**report, "input": run.settings.input, "output": run.settings.output, "versions": versions}
+    return {
+        **report,
+        "input": run.settings.input,
+        "output": run.settings.output,
+        "versions": versions,
+    }
 
 
 def show(report: dict) -> None:
     """The run on one screen."""
     events, songs, seconds = report["events"], report["songs"], report["seconds"]
-    print(f"\n{events['lines']:,} log lines = " + " + ".join(f"{events[name]:,} {name}" for name in EVENT_CLASSES))
-    print(f"{songs['records']:,} song records = " + " + ".join(f"{songs[name]:,} {name}" for name in SONG_CLASSES))
-    print(f"plays matched to a song: {events['matched']:,}; with several to choose from: {events['ambiguous']:,}")
+    print(
+        f"\n{events['lines']:,} log lines = "
+        + " + ".join(f"{events[name]:,} {name}" for name in EVENT_CLASSES)
+    )
+    print(
+        f"{songs['records']:,} song records = "
+        + " + ".join(f"{songs[name]:,} {name}" for name in SONG_CLASSES)
+    )
+    print(
+        f"plays matched to a song: {events['matched']:,}; with several to choose from: {events['ambiguous']:,}"
+    )
     print(f"\n{'table':<10} {'rows':>13} {'files':>7} {'MB':>10}")
     for table, made in report["tables"].items():
         print(f"{table:<10} {made['rows']:>13,} {made['files']:>7,} {made['bytes'] / 1e6:>10,.2f}")
     spent = " · ".join(f"{name} {spent:.1f}" for name, spent in seconds.items())
     print(f"\n{sum(seconds.values()):.1f} seconds: {spent}")
-    if any(side[name] for side in (events, songs) for name in ("malformed", "invalid")) or events["key_conflict"]:
+    if (
+        any(side[name] for side in (events, songs) for name in ("malformed", "invalid"))
+        or events["key_conflict"]
+    ):
         print(f"rejected lines: {report['output']}/_etl/quarantine/{report['run']}")
     print(f"commit {report['commit']}: the tables are in {report['output']}")
 
@@ -1319,7 +1676,7 @@ def end_run(run: Run, code: int, error: str) -> None:
             clean(run.lake)
 
 
-def main(arguments: Optional[list[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the job; returns the exit code, and says what is wrong in one line on stderr."""
     run, code, error, new_folder = None, 0, "", ""
 
@@ -1340,7 +1697,12 @@ def main(arguments: Optional[list[str]] = None) -> int:
         if settings.output.startswith("file") and not os.path.isdir(settings.output[7:]):
             os.makedirs(settings.output[7:], exist_ok=True)  # perhaps by now, by another run
             new_folder = settings.output[7:] if settings.dry_run else ""
-        run = Run(settings, run_id(datetime.now(timezone.utc)), source, open_place(settings.output, settings, session))
+        run = Run(
+            settings,
+            run_id(datetime.now(UTC)),
+            source,
+            open_place(settings.output, settings, session),
+        )
         run_job(run, session)
     except Stop as stop:
         code, error = stop.code, str(stop)
@@ -1349,8 +1711,14 @@ def main(arguments: Optional[list[str]] = None) -> int:
     except Exception as unexpected:
         known = explain(unexpected, run.place if run else settings.output)
         code, error = known.code, f"{known}, nothing is published"
-    with suppress(Exception):  # a run that commits first removes what others have staged: that looks like many things
-        if code in (FAILED, SETTINGS) and run.committed is False and 0 < run.number <= newest(run.lake, "commits"):
+    with suppress(
+        Exception
+    ):  # a run that commits first removes what others have staged: that looks like many things
+        if (
+            code in (FAILED, SETTINGS)
+            and run.committed is False
+            and 0 < run.number <= newest(run.lake, "commits")
+        ):
             code, error = OVERTAKEN, str(overtaken(run))
     if code and run and run.committed is not False and "publication unfinished" not in error:
         made = "is" if run.committed else "may be"
@@ -1361,7 +1729,10 @@ def main(arguments: Optional[list[str]] = None) -> int:
         if new_folder:
             os.rmdir(new_folder)
     except KeyboardInterrupt:
-        code, error = INTERRUPTED, error or "interrupted at its end; the next run removes what this one left"
+        code, error = (
+            INTERRUPTED,
+            error or "interrupted at its end; the next run removes what this one left",
+        )
     except Exception as leftover:
         warn(f"{one_line(leftover)}; the next run removes what this one left")
     if error:

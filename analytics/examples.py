@@ -31,14 +31,18 @@ def execute_notebook(output: str) -> nbformat.NotebookNode:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     language = dict(notebook.metadata.language_info)
     os.environ["OUTPUT"] = output
-    client = NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(HERE)}})
+    client = NotebookClient(
+        notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(HERE)}}
+    )
     client.execute()
     notebook.metadata.language_info = language  # which Python ran it is no news
     return notebook
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
     lake = from_arguments(parser.parse_args())
     for name, svg in draw_charts(lake).items():

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import duckdb
 import obstore
@@ -53,7 +53,7 @@ class Lake(NamedTuple):
     folder: str  # on this machine, where the table files are or come to be
     commit: dict  # `_etl/commits/<number>.json`
     db: duckdb.DuckDBPyConnection  # with a view a table
-    copies: Optional[tempfile.TemporaryDirectory]  # of what lies on S3; gone with this object
+    copies: tempfile.TemporaryDirectory | None  # of what lies on S3; gone with this object
 
 
 def columns(table: str) -> dict[str, str]:
@@ -72,9 +72,13 @@ def read_config(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8-sig") as lines:
             parser.read_file(lines)
     except OSError as error:
-        raise Stop(SETTINGS, f"{path}: {error.strerror}; name a settings file with --config") from None
+        raise Stop(
+            SETTINGS, f"{path}: {error.strerror}; name a settings file with --config"
+        ) from None
     except (configparser.Error, UnicodeDecodeError):
-        raise Stop(SETTINGS, f"{path}: cannot be read; `python etl.py --dry-run` says which line is wrong") from None
+        raise Stop(
+            SETTINGS, f"{path}: cannot be read; `python etl.py --dry-run` says which line is wrong"
+        ) from None
     values = {name.upper(): value for section in parser for name, value in parser.items(section)}
     return {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in values.items()}
 
@@ -88,9 +92,14 @@ def open_s3(uri: str, values: dict[str, str]):
     aws = {name: values.get(name) or None for name in AWS}
     bucket, _, prefix = uri.partition("://")[2].partition("/")
     try:
-        session = boto3.Session(aws["KEY"], aws["SECRET"], aws["TOKEN"], aws["REGION"], profile_name=aws["PROFILE"])
+        session = boto3.Session(
+            aws["KEY"], aws["SECRET"], aws["TOKEN"], aws["REGION"], profile_name=aws["PROFILE"]
+        )
         if session.get_credentials() is None:
-            raise Stop(SETTINGS, f"{uri}: no AWS credentials; set [AWS] KEY and SECRET in dl.cfg, or sign in")
+            raise Stop(
+                SETTINGS,
+                f"{uri}: no AWS credentials; set [AWS] KEY and SECRET in dl.cfg, or sign in",
+            )
         region = aws["REGION"] or session.region_name or "us-east-1"
         if not (aws["ENDPOINT"] or aws["REGION"]):  # S3 tells anybody a bucket's region
             try:
@@ -100,8 +109,14 @@ def open_s3(uri: str, values: dict[str, str]):
             region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
         credentials = Boto3CredentialProvider(session)
     except BotoCoreError as error:
-        raise Stop(SETTINGS, f"{uri}: {one_line(error)}; correct [AWS] in dl.cfg, or sign in again") from None
-    endpoint = {"endpoint": aws["ENDPOINT"], "virtual_hosted_style_request": False} if aws["ENDPOINT"] else {}
+        raise Stop(
+            SETTINGS, f"{uri}: {one_line(error)}; correct [AWS] in dl.cfg, or sign in again"
+        ) from None
+    endpoint = (
+        {"endpoint": aws["ENDPOINT"], "virtual_hosted_style_request": False}
+        if aws["ENDPOINT"]
+        else {}
+    )
     options = {"allow_http": True, "connect_timeout": "5s", "timeout": "120s"}
     return S3Store(
         bucket,
@@ -117,20 +132,34 @@ def open_s3(uri: str, values: dict[str, str]):
 def read_commit(uri: str, store) -> dict:
     """The newest commit whose publication is finished."""
     found = [item["path"] for chunk in obstore.list(store, "_etl/done") for item in chunk]
-    numbers = [name for name in (path.rpartition("/")[2] for path in found) if re.fullmatch(r"\d{9}", name)]
+    numbers = [
+        name for name in (path.rpartition("/")[2] for path in found) if re.fullmatch(r"\d{9}", name)
+    ]
     if not numbers:
-        raise Stop(SETTINGS, f"{uri}: no run has finished publishing here; run `python etl.py`, or name its OUTPUT")
+        raise Stop(
+            SETTINGS,
+            f"{uri}: no run has finished publishing here; run `python etl.py`, or name its OUTPUT",
+        )
     return json.loads(bytes(obstore.get(store, f"_etl/commits/{max(numbers)}.json").bytes()))
 
 
 def check_files(lake: Lake, table: str) -> None:
     """Raises Stop unless each file that the commit lists of a table is there, with its size."""
-    listed = {f"{table}/{name}": file["bytes"] for name, file in lake.commit["tables"][table]["files"].items()}
+    listed = {
+        f"{table}/{name}": file["bytes"]
+        for name, file in lake.commit["tables"][table]["files"].items()
+    }
     if lake.copies:
-        present = {item["path"]: item["size"] for chunk in obstore.list(lake.store, table) for item in chunk}
+        present = {
+            item["path"]: item["size"]
+            for chunk in obstore.list(lake.store, table)
+            for item in chunk
+        }
     else:
         paths = {key: f"{lake.folder}/{key}" for key in listed}
-        present = {key: os.path.getsize(path) for key, path in paths.items() if os.path.isfile(path)}
+        present = {
+            key: os.path.getsize(path) for key, path in paths.items() if os.path.isfile(path)
+        }
     wrong = [key for key, size in listed.items() if present.get(key) != size]
     if wrong:
         raise Stop(
@@ -156,17 +185,22 @@ def create_view(lake: Lake, table: str) -> None:
         types = ", ".join(f"{name}: {names[name]}" for name in folders)
         paths = [glob.escape(f"{lake.folder}/{table}/{name}").replace("'", "''") for name in files]
         listed = ", ".join(f"'{path}'" for path in paths)
-        options = f"hive_partitioning = true, hive_types = {{{types}}}" if folders else "hive_partitioning = false"
+        options = (
+            f"hive_partitioning = true, hive_types = {{{types}}}"
+            if folders
+            else "hive_partitioning = false"
+        )
         query = f"SELECT {', '.join(names)} FROM read_parquet([{listed}], {options})"
     else:
         typed = (
-            f"CAST(NULL AS {'TIMESTAMPTZ' if kind == 'TIMESTAMP' else kind}) AS {name}" for name, kind in names.items()
+            f"CAST(NULL AS {'TIMESTAMPTZ' if kind == 'TIMESTAMP' else kind}) AS {name}"
+            for name, kind in names.items()
         )
         query = f"SELECT {', '.join(typed)} WHERE false"
     lake.db.execute(f'CREATE VIEW "{table}" AS {query}')
 
 
-def open_lake(output: str, values: Optional[dict[str, str]] = None) -> Lake:
+def open_lake(output: str, values: dict[str, str] | None = None) -> Lake:
     """Opens an OUTPUT: a folder, file:///folder, s3://bucket/prefix or s3a://bucket/prefix.
 
     Source   the newest finished commit; files on S3 are copied to a temporary folder first, many at a time
@@ -176,7 +210,11 @@ def open_lake(output: str, values: Optional[dict[str, str]] = None) -> Lake:
     is_s3 = bool(has_scheme) and scheme != "file"
     if is_s3 and (scheme not in ("s3", "s3a") or not rest.strip("/")):
         raise Stop(SETTINGS, f"{output}: cannot be used; name a folder or s3a://bucket/prefix")
-    uri = output.rstrip("/") if is_s3 else os.path.abspath(os.path.expanduser(rest if has_scheme else output))
+    uri = (
+        output.rstrip("/")
+        if is_s3
+        else os.path.abspath(os.path.expanduser(rest if has_scheme else output))
+    )
     if not is_s3 and not os.path.isdir(uri):
         raise Stop(SETTINGS, f"{uri}: no such folder; run `python etl.py`, or name its OUTPUT")
     try:
@@ -188,31 +226,52 @@ def open_lake(output: str, values: Optional[dict[str, str]] = None) -> Lake:
         for table in TABLES:
             check_files(lake, table)
         if copies:
-            keys = [f"{table}/{name}" for table in TABLES for name in lake.commit["tables"][table]["files"]]
+            keys = [
+                f"{table}/{name}"
+                for table in TABLES
+                for name in lake.commit["tables"][table]["files"]
+            ]
             with ThreadPoolExecutor(GETS_IN_FLIGHT) as pool:
-                list(pool.map(lambda key: fetch(lake, key), keys))  # list() raises what a thread raised
+                list(
+                    pool.map(lambda key: fetch(lake, key), keys)
+                )  # list() raises what a thread raised
         for table in TABLES:
             create_view(lake, table)
     except (BaseError, OSError, ValueError) as error:  # ValueError: a commit that is no JSON
-        raise Stop(SETTINGS, f"{uri}: cannot be read: {one_line(error)}; check it, and [AWS] in dl.cfg") from None
+        raise Stop(
+            SETTINGS, f"{uri}: cannot be read: {one_line(error)}; check it, and [AWS] in dl.cfg"
+        ) from None
     except duckdb.Error as error:
-        raise Stop(FAILED, f"{uri}: table {table} cannot be read: {one_line(error)}; run etl.py --force") from None
+        raise Stop(
+            FAILED, f"{uri}: table {table} cannot be read: {one_line(error)}; run etl.py --force"
+        ) from None
     return lake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", nargs="?", help="what etl.py wrote: a folder or s3a:// prefix (default: dl.cfg's)")
-    parser.add_argument("--config", metavar="FILE", help="settings file (default: ./dl.cfg, else dl.cfg beside etl.py)")
+    parser.add_argument(
+        "output", nargs="?", help="what etl.py wrote: a folder or s3a:// prefix (default: dl.cfg's)"
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings file (default: ./dl.cfg, else dl.cfg beside etl.py)",
+    )
 
 
 def from_arguments(given: argparse.Namespace) -> Lake:
     """The lake that the command line, else dl.cfg, names."""
-    beside = [path for path in (Path("dl.cfg"), Path(__file__).parents[1] / "dl.cfg") if path.is_file()]
+    beside = [
+        path for path in (Path("dl.cfg"), Path(__file__).parents[1] / "dl.cfg") if path.is_file()
+    ]
     config = Path(given.config) if given.config else next(iter(beside), None)
     values = read_config(config) if config else {}
     output = given.output or values.get("OUTPUT")
     if not output:
-        raise Stop(SETTINGS, f"{config or 'no dl.cfg'}: [DATA] has no OUTPUT; name a folder or an s3a:// prefix")
+        raise Stop(
+            SETTINGS,
+            f"{config or 'no dl.cfg'}: [DATA] has no OUTPUT; name a folder or an s3a:// prefix",
+        )
     if not given.output and "://" not in output:
         output = str(config.parent / os.path.expanduser(output))
     return open_lake(output, values)
@@ -228,6 +287,9 @@ def run_main(program: str, main) -> int:
     except KeyboardInterrupt:
         code, error = 130, "interrupted"
     except (duckdb.Error, BaseError) as failure:
-        code, error = FAILED, f"the tables cannot be read to their end: {one_line(failure)}; run it again"
+        code, error = (
+            FAILED,
+            f"the tables cannot be read to their end: {one_line(failure)}; run it again",
+        )
     print(f"{program}: {error}", file=sys.stderr)
     return code

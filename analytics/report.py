@@ -16,9 +16,9 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import altair as alt
 import obstore
@@ -54,7 +54,10 @@ def read_queries(timezone: str = "UTC") -> dict[str, Query]:
     """The named queries of queries.sql, with their times in a zone that check_timezone knows."""
     text = (HERE / "queries.sql").read_text(encoding="utf-8").replace("'UTC'", f"'{timezone}'")
     found = re.findall(r"^-- name: (\w+)\n-- (.*)\n((?:-- .*\n)*)([^;]+);", text, re.MULTILINE)
-    return {name: Query(question, note.replace("-- ", "").strip(), sql) for name, question, note, sql in found}
+    return {
+        name: Query(question, note.replace("-- ", "").strip(), sql)
+        for name, question, note, sql in found
+    }
 
 
 def run_query(lake: Lake, sql: str) -> list[dict]:
@@ -65,9 +68,14 @@ def run_query(lake: Lake, sql: str) -> list[dict]:
 
 def check_timezone(lake: Lake, name: str) -> str:
     """The zone's name as the time zone database writes it.  Raises Stop where it is none."""
-    found = lake.db.execute("SELECT name FROM pg_timezone_names() WHERE lower(name) = lower(?)", [name]).fetchone()
+    found = lake.db.execute(
+        "SELECT name FROM pg_timezone_names() WHERE lower(name) = lower(?)", [name]
+    ).fetchone()
     if not found:
-        raise Stop(SETTINGS, f"--timezone {name}: no such time zone; name one such as UTC or America/Los_Angeles")
+        raise Stop(
+            SETTINGS,
+            f"--timezone {name}: no such time zone; name one such as UTC or America/Los_Angeles",
+        )
     return found[0]
 
 
@@ -78,7 +86,13 @@ def number(value) -> str:
     """A value as a reader writes it: 1,234, 12.3, a date, or a dash for none."""
     if value is None:
         return "–"
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        f"{value:,.1f}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
 
 
 def share(part: float, whole: float) -> str:
@@ -96,7 +110,9 @@ def plural(count: int, noun: str) -> str:
 
 def label(value) -> str:
     """Text of the data for a chart: NULL named, and no control characters, which XML cannot hold."""
-    return "(none)" if value is None else re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", " ", str(value))
+    return (
+        "(none)" if value is None else re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", " ", str(value))
+    )
 
 
 def is_tie(rows: list[dict], column: str) -> bool:
@@ -143,7 +159,11 @@ def ranking_finding(rows: list[dict], head: dict) -> str:
     best = rows[0]
     if head["matched"] < FEW:
         return f"Too few plays match the catalogue for a ranking: {head['matched']:,} of {head['plays']:,}"
-    name = f"“{best['song']}” by {best['artist'] or 'an unknown artist'}" if "song" in best else best["artist"]
+    name = (
+        f"“{best['song']}” by {best['artist'] or 'an unknown artist'}"
+        if "song" in best
+        else best["artist"]
+    )
     rate = share(head["matched"], head["plays"])
     matched = f"{head['matched']:,} of {head['plays']:,} ({rate}) match"
     return f"{name} {leads(rows)} with {plural(best['plays'], 'play')}; {matched}"
@@ -239,12 +259,23 @@ def bars(rows: list[dict], name: Callable[[dict], str], value: str, unit: str) -
     most, seen, values = max(row[value] for row in rows), {}, []
     for row in rows:
         text = label(name(row))
-        seen[text] = seen.get(text, 0) + 1  # two artists may share a name: an invisible mark keeps their bars apart
+        seen[text] = (
+            seen.get(text, 0) + 1
+        )  # two artists may share a name: an invisible mark keeps their bars apart
         text += "\u200b" * (seen[text] - 1)
         shown = number(row[value]) + (" %" if unit.startswith("percent") else "")
-        values.append({"name": text, "value": row[value], "shown": shown, "is_top": row.get("top", row[value] == most)})
+        values.append(
+            {
+                "name": text,
+                "value": row[value],
+                "shown": shown,
+                "is_top": row.get("top", row[value] == most),
+            }
+        )
     names = alt.Axis(labelLimit=180, labelPadding=6, ticks=False, domain=False)
-    room = 8 + DIGIT * max(len(row["shown"]) for row in values)  # for the number beside the longest bar
+    room = 8 + DIGIT * max(
+        len(row["shown"]) for row in values
+    )  # for the number beside the longest bar
     scale = alt.Scale(domain=[0, most], range=[0, alt.ExprRef(f"width - {room}")])
     chart = alt.Chart(data(values)).encode(
         y=alt.Y("name:N", sort=None, title=None, axis=names),
@@ -267,27 +298,47 @@ def hour_axis(head: dict) -> alt.X:
 
 def hour_chart(rows: list[dict], head: dict) -> alt.Chart:
     most = max(row["plays"] for row in rows)
-    values = [{"hour": row["hour"], "plays": row["plays"], "is_top": row["plays"] == most} for row in rows]
+    values = [
+        {"hour": row["hour"], "plays": row["plays"], "is_top": row["plays"] == most} for row in rows
+    ]
     colour = alt.condition("datum.is_top", alt.value("var(--top)"), alt.value("var(--mark)"))
     plays = alt.Y("plays:Q", title="plays", axis=number_axis(most))
-    return alt.Chart(data(values)).mark_bar().encode(x=hour_axis(head), y=plays, color=colour).properties(height=220)
+    return (
+        alt.Chart(data(values))
+        .mark_bar()
+        .encode(x=hour_axis(head), y=plays, color=colour)
+        .properties(height=220)
+    )
 
 
 def week_chart(rows: list[dict], head: dict) -> alt.Chart:
-    values = [{"day": row["day"][:3], "hour": row["hour"], "plays": row["plays_a_day"]} for row in rows]
-    legend = alt.Legend(title="plays in the hour", orient="bottom", symbolFillColor="var(--mark)", symbolType="square")
+    values = [
+        {"day": row["day"][:3], "hour": row["hour"], "plays": row["plays_a_day"]} for row in rows
+    ]
+    legend = alt.Legend(
+        title="plays in the hour",
+        orient="bottom",
+        symbolFillColor="var(--mark)",
+        symbolType="square",
+    )
     cells = alt.Chart(data(values)).mark_rect(color="var(--mark)")
     return cells.encode(
         x=hour_axis(head),
         y=alt.Y("day:O", title=None, scale=alt.Scale(domain=[day[:3] for day in DAYS])),
-        opacity=alt.Opacity("plays:Q", scale=alt.Scale(domainMin=0, range=[0.06, 1]), legend=legend),
+        opacity=alt.Opacity(
+            "plays:Q", scale=alt.Scale(domainMin=0, range=[0.06, 1]), legend=legend
+        ),
     ).properties(height=260)
 
 
 def level_chart(rows: list[dict], head: dict) -> alt.LayerChart:
     keenest = max(rows, key=lambda row: row["plays_a_listener"])
     shares = [
-        {"name": f"{measure}, {label(row['level'])}", "percent": row[f"percent_of_{measure}"], "top": row is keenest}
+        {
+            "name": f"{measure}, {label(row['level'])}",
+            "percent": row[f"percent_of_{measure}"],
+            "top": row is keenest,
+        }
         for measure in ("plays", "listeners")
         for row in rows
     ]
@@ -314,7 +365,12 @@ def map_chart(rows: list[dict], head: dict) -> alt.LayerChart:
 
 def draw(chart: alt.TopLevelMixin, title: str = "") -> str:
     """The chart in SVG with colours by name (`var(--ink)`), for a page that defines them."""
-    colours = {"labelColor": "var(--ink)", "titleColor": "var(--muted)", "labelFontSize": 13, "titleFontSize": 13}
+    colours = {
+        "labelColor": "var(--ink)",
+        "titleColor": "var(--muted)",
+        "labelFontSize": 13,
+        "titleFontSize": 13,
+    }
     lines = {"gridColor": "var(--line)", "domainColor": "var(--line)", "tickColor": "var(--line)"}
     heading = {"anchor": "start", "color": "var(--ink)", "fontSize": 15, "offset": 12}
     config = {
@@ -331,7 +387,9 @@ def draw(chart: alt.TopLevelMixin, title: str = "") -> str:
         spec["height"] += 17 * len(lines) + 12  # or the title takes its room from the bars
     spec.update(background="var(--paper)", autosize={"type": "fit", "contains": "padding"})
     spec["config"] = {**config, "font": FONT}
-    spec["datasets"] = {"land": json.loads((HERE / "land.json").read_text(encoding="utf-8"))}  # Natural Earth's
+    spec["datasets"] = {
+        "land": json.loads((HERE / "land.json").read_text(encoding="utf-8"))
+    }  # Natural Earth's
     return vl_convert.vegalite_to_svg(spec, vl_version="6.1")
 
 
@@ -365,7 +423,9 @@ SECTIONS = (
         "No plays, so no busiest day",
     ),
     Section("plays_by_hour", hour_finding, hour_chart, "No plays, so no busiest hour"),
-    Section("plays_by_weekday_and_hour", week_finding, week_chart, "No plays, so no pattern of the week"),
+    Section(
+        "plays_by_weekday_and_hour", week_finding, week_chart, "No plays, so no pattern of the week"
+    ),
     Section(
         "top_songs",
         ranking_finding,
@@ -383,7 +443,10 @@ SECTIONS = (
         "level_changes",
         change_finding,
         lambda rows, head: bars(
-            rows, lambda row: f"{label(row['from_level'])} to {label(row['to_level'])}", "changes", "changes"
+            rows,
+            lambda row: f"{label(row['from_level'])} to {label(row['to_level'])}",
+            "changes",
+            "changes",
         ),
         "No listener changed level",
     ),
@@ -396,7 +459,9 @@ SECTIONS = (
     Section(
         "client_systems",
         client_finding,
-        lambda rows, head: bars(rows, lambda row: f"{row['browser']}, {row['system']}", "plays", "plays"),
+        lambda rows, head: bars(
+            rows, lambda row: f"{row['browser']}, {row['system']}", "plays", "plays"
+        ),
         "No plays, so no clients",
     ),
     Section("songs_by_decade", decade_finding, decade_chart, "No songs in the catalogue"),
@@ -415,7 +480,8 @@ def cell(value) -> str:
 def table(rows: list[dict], caption: str) -> str:
     """The rows as they are, in a box that scrolls where they are many."""
     heads = "".join(
-        f'<th scope="col"{align(value)}>{html.escape(name.replace("_", " "))}</th>' for name, value in rows[0].items()
+        f'<th scope="col"{align(value)}>{html.escape(name.replace("_", " "))}</th>'
+        for name, value in rows[0].items()
     )
     body = "".join(f"<tr>{''.join(map(cell, row.values()))}</tr>" for row in rows)
     return (
@@ -427,7 +493,10 @@ def table(rows: list[dict], caption: str) -> str:
 def by_hour(rows: list[dict]) -> list[dict]:
     """The heat map as a table: a row an hour, a column a weekday, plays in that hour."""
     cells = {(row["hour"], row["day"]): row["plays_a_day"] for row in rows}
-    return [{"hour": hour, **{day[:3]: cells.get((hour, day), 0.0) for day in DAYS}} for hour in range(24)]
+    return [
+        {"hour": hour, **{day[:3]: cells.get((hour, day), 0.0) for day in DAYS}}
+        for hour in range(24)
+    ]
 
 
 def section_html(section: Section, query: Query, rows: list[dict], head: dict, svg: str) -> str:
@@ -437,7 +506,11 @@ def section_html(section: Section, query: Query, rows: list[dict], head: dict, s
         unmatched = head["plays"] - head["matched"]
         words.append(f"{match_rate(head)}; the other {unmatched:,} are in no ranking.")
     shown = by_hour(rows) if section.query == "plays_by_weekday_and_hour" else rows
-    figure = f'<div class="pair"><figure>{svg}</figure>{table(shown, query.question)}</div>' if rows else ""
+    figure = (
+        f'<div class="pair"><figure>{svg}</figure>{table(shown, query.question)}</div>'
+        if rows
+        else ""
+    )
     return (
         f'<section id="{section.query}"><h2>{html.escape(title)}</h2><p>{html.escape(" ".join(words))}</p>{figure}'
         f"<details><summary>SQL</summary><pre>{html.escape(query.sql.strip())}</pre></details></section>"
@@ -451,14 +524,22 @@ def match_rate(head: dict) -> str:
 
 def headline_html(query: Query, head: dict) -> str:
     days = (head["last_day"] - head["first_day"]).days + 1 if head["plays"] else 0
-    period = f"{head['first_day']} to {head['last_day']}" if days > 1 else str(head["first_day"] or "")
+    period = (
+        f"{head['first_day']} to {head['last_day']}" if days > 1 else str(head["first_day"] or "")
+    )
     period = period.replace("-", "\u2011")  # hyphens at which no line breaks
     tiles = {
         "plays": (number(head["plays"]), ""),
         "listeners": (number(head["listeners"]), f"of {plural(head['users'], 'user')}"),
-        "sessions": (number(head["sessions"]), f"{head['plays'] / max(head['sessions'], 1):,.1f} plays each"),
+        "sessions": (
+            number(head["sessions"]),
+            f"{head['plays'] / max(head['sessions'], 1):,.1f} plays each",
+        ),
         "period": (plural(days, "day"), period),
-        "matched": (share(head["matched"], head["plays"]), f"{head['matched']:,} of {plural(head['plays'], 'play')}"),
+        "matched": (
+            share(head["matched"], head["plays"]),
+            f"{head['matched']:,} of {plural(head['plays'], 'play')}",
+        ),
         "catalogue": (plural(head["songs"], "song"), f"by {plural(head['artists'], 'artist')}"),
     }
     body = "".join(
@@ -474,7 +555,9 @@ def headline_html(query: Query, head: dict) -> str:
 def read_account(lake: Lake) -> dict:
     """The run's own summary; where it was cut off before that, what its commit holds."""
     try:
-        return json.loads(bytes(obstore.get(lake.store, f"_etl/runs/{lake.commit['run']}.json").bytes()))
+        return json.loads(
+            bytes(obstore.get(lake.store, f"_etl/runs/{lake.commit['run']}.json").bytes())
+        )
     except FileNotFoundError:
         return lake.commit
 
@@ -484,17 +567,28 @@ def rejected_lines(lake: Lake) -> Iterator[dict]:
     chunks = obstore.list(lake.store, f"_etl/quarantine/{lake.commit['run']}")
     for path, size in sorted((item["path"], item["size"]) for chunk in chunks for item in chunk):
         if path.endswith(".json") and size:
-            head = bytes(obstore.get_range(lake.store, path, start=0, end=min(size, REJECTED_BYTES)))
+            head = bytes(
+                obstore.get_range(lake.store, path, start=0, end=min(size, REJECTED_BYTES))
+            )
             for line in map(json.loads, head.split(b"\n")[:-1]):
                 text = line.get("raw") or line.get("raw_base64") or ""
-                yield {"file": line["file"], "reason": line["reason"], "line": text[:300] + "…" * (len(text) > 300)}
+                yield {
+                    "file": line["file"],
+                    "reason": line["reason"],
+                    "line": text[:300] + "…" * (len(text) > 300),
+                }
 
 
 def account_html(lake: Lake) -> str:
     """What became of each line that the run read."""
     account = read_account(lake)
     rows = [
-        {"read": unit, "class": name.replace("_", " "), "count": account[side][name], "what": CLASSES[name]}
+        {
+            "read": unit,
+            "class": name.replace("_", " "),
+            "count": account[side][name],
+            "what": CLASSES[name],
+        }
         for side, unit in (("events", "log lines"), ("songs", "song records"))
         for name in CLASSES
         if name in account.get(side, {})
@@ -502,7 +596,10 @@ def account_html(lake: Lake) -> str:
     if not rows:
         return '<section id="account"><h2>The run left no account</h2></section>'
     events, songs = account["events"], account["songs"]
-    rejected = sum(side[name] for side in (events, songs) for name in ("malformed", "invalid")) + events["key_conflict"]
+    rejected = (
+        sum(side[name] for side in (events, songs) for name in ("malformed", "invalid"))
+        + events["key_conflict"]
+    )
     title = f"{events['songplays']:,} of {events['lines']:,} log lines are plays; {plural(rejected, 'line')} rejected"
     lines = list(itertools.islice(rejected_lines(lake), REJECTED_SHOWN)) if rejected else []
     heading = f"<h3>{len(lines)} of {plural(rejected, 'rejected line')}</h3>"
@@ -557,7 +654,9 @@ pre{overflow:auto;font:.8rem/1.4 ui-monospace,monospace;border:1px solid var(--l
 
 class Report(NamedTuple):
     page: str
-    charts: dict[str, tuple[alt.TopLevelMixin, str]]  # query -> chart and title, of those that have rows
+    charts: dict[
+        str, tuple[alt.TopLevelMixin, str]
+    ]  # query -> chart and title, of those that have rows
     head: dict
 
 
@@ -569,13 +668,17 @@ def make_report(lake: Lake, timezone: str = "UTC") -> Report:
     for section in SECTIONS:
         query = queries[section.query]
         rows = run_query(lake, query.sql)
-        if not any(row.get("plays", True) for row in rows):  # seven weekdays without a play are no answer
+        if not any(
+            row.get("plays", True) for row in rows
+        ):  # seven weekdays without a play are no answer
             rows = []
         svg = ""
         if rows:
             chart, title = section.chart(rows, head), section.finding(rows, head)
             charts[section.query] = (chart, title)
-            svg = draw(chart).replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
+            svg = draw(chart).replace(
+                "<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1
+            )
         body.append(section_html(section, query, rows, head, svg))
     body.append(account_html(lake))
     source = f"Tables of {lake.uri}, commit {lake.commit['commit']}. Times are in {timezone}."
@@ -608,11 +711,19 @@ def write_charts(report: Report, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
-    parser.add_argument("--timezone", default="UTC", help="of weekdays, hours and days, such as America/Los_Angeles")
     parser.add_argument(
-        "--to", metavar="FOLDER", default="report", type=Path, help="for the page and charts (%(default)s)"
+        "--timezone", default="UTC", help="of weekdays, hours and days, such as America/Los_Angeles"
+    )
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        default="report",
+        type=Path,
+        help="for the page and charts (%(default)s)",
     )
     given = parser.parse_args()
     lake = from_arguments(given)
@@ -622,9 +733,13 @@ def main() -> None:
         (given.to / "report.html").write_text(report.page, encoding="utf-8")
         write_charts(report, given.to)
     except OSError as error:
-        raise Stop(SETTINGS, f"--to {given.to}: {error.strerror}; name a folder that this user may write") from None
+        raise Stop(
+            SETTINGS, f"--to {given.to}: {error.strerror}; name a folder that this user may write"
+        ) from None
     print(match_rate(report.head))
-    print(f"{given.to / 'report.html'}, and {plural(len(report.charts), 'chart')} beside it as SVG and PNG")
+    print(
+        f"{given.to / 'report.html'}, and {plural(len(report.charts), 'chart')} beside it as SVG and PNG"
+    )
 
 
 if __name__ == "__main__":

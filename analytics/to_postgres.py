@@ -18,7 +18,18 @@ from collections.abc import Iterator
 
 import adbc_driver_postgresql.dbapi as postgres
 import pyarrow
-from lake import FAILED, SETTINGS, TABLES, Lake, Stop, add_arguments, columns, from_arguments, one_line, run_main
+from lake import (
+    FAILED,
+    SETTINGS,
+    TABLES,
+    Lake,
+    Stop,
+    add_arguments,
+    columns,
+    from_arguments,
+    one_line,
+    run_main,
+)
 
 TYPES = {
     "STRING": "text",
@@ -55,9 +66,7 @@ COMMENTS = {
     "time.week": "ISO 8601",
     "time.weekday": "1: Sunday … 7: Saturday",
 }
-LOCK_TIMEOUT = (
-    "60s"  # readers may hold the tables for a while; one that never ends must not stop the load without a word
-)
+LOCK_TIMEOUT = "60s"  # readers may hold the tables for a while; one that never ends must not stop the load without a word
 
 
 def quoted(*names: str) -> str:
@@ -87,10 +96,15 @@ def create_tables(cursor, schema: str) -> None:
         )
         found = dict(cursor.fetchall())
         if found not in ({}, wanted):
-            raise Stop(SETTINGS, f"{schema}.{table}: there is another table of this name; choose another --schema")
+            raise Stop(
+                SETTINGS,
+                f"{schema}.{table}: there is another table of this name; choose another --schema",
+            )
         if not found:
             body = ", ".join(f"{quoted(name)} {kind}" for name, kind in wanted.items())
-            cursor.execute(f"CREATE TABLE {quoted(schema, table)} ({body}, PRIMARY KEY ({quoted(key(table))}))")
+            cursor.execute(
+                f"CREATE TABLE {quoted(schema, table)} ({body}, PRIMARY KEY ({quoted(key(table))}))"
+            )
 
 
 def empty_tables(cursor, schema: str) -> None:
@@ -106,10 +120,14 @@ def empty_tables(cursor, schema: str) -> None:
 def read_batches(lake: Lake, table: str) -> pyarrow.RecordBatchReader:
     """The rows for COPY; without the NUL characters that PostgreSQL's text cannot hold."""
     selected = (
-        f"replace({quoted(name)}, chr(0), '') AS {quoted(name)}" if kind == "STRING" else quoted(name)
+        f"replace({quoted(name)}, chr(0), '') AS {quoted(name)}"
+        if kind == "STRING"
+        else quoted(name)
         for name, kind in columns(table).items()
     )
-    return pyarrow.RecordBatchReader.from_stream(lake.db.sql(f"SELECT {', '.join(selected)} FROM {quoted(table)}"))
+    return pyarrow.RecordBatchReader.from_stream(
+        lake.db.sql(f"SELECT {', '.join(selected)} FROM {quoted(table)}")
+    )
 
 
 def load_table(cursor, schema: str, lake: Lake, table: str) -> None:
@@ -133,7 +151,9 @@ def load_table(cursor, schema: str, lake: Lake, table: str) -> None:
 def finish_tables(cursor, schema: str, lake: Lake) -> None:
     """Foreign keys, indexes and comments."""
     for table, column, target in REFERENCES:
-        cursor.execute(f"CREATE INDEX {quoted(f'{table}_{column}_idx')} ON {quoted(schema, table)} ({quoted(column)})")
+        cursor.execute(
+            f"CREATE INDEX {quoted(f'{table}_{column}_idx')} ON {quoted(schema, table)} ({quoted(column)})"
+        )
         cursor.execute(
             f"ALTER TABLE {quoted(schema, table)} ADD CONSTRAINT {quoted(f'{table}_{column}_fkey')} "
             f"FOREIGN KEY ({quoted(column)}) REFERENCES {quoted(schema, target)} ({quoted(key(target))})"
@@ -163,19 +183,32 @@ def load(lake: Lake, database: str, schema: str) -> None:
     except postgres.Error as error:
         is_ours = "Failed to connect" not in str(error)
         place = f"schema {schema}" if is_ours else "--database"
-        remedy = "nothing is changed" if is_ours else "check it, PGHOST, PGUSER, and PGPASSWORD or ~/.pgpass"
-        raise Stop(FAILED if is_ours else SETTINGS, f"{place}: {one_line(error)}; {remedy}") from None
+        remedy = (
+            "nothing is changed"
+            if is_ours
+            else "check it, PGHOST, PGUSER, and PGPASSWORD or ~/.pgpass"
+        )
+        raise Stop(
+            FAILED if is_ours else SETTINGS, f"{place}: {one_line(error)}; {remedy}"
+        ) from None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
-    parser.add_argument("--database", default="postgresql://", metavar="URI", help="without a password")
-    parser.add_argument("--schema", default="sparkify", help="made where it is not there (default: %(default)s)")
+    parser.add_argument(
+        "--database", default="postgresql://", metavar="URI", help="without a password"
+    )
+    parser.add_argument(
+        "--schema", default="sparkify", help="made where it is not there (default: %(default)s)"
+    )
     given = parser.parse_args()
     if re.search("//.*:.*@|password=", given.database):
         raise Stop(
-            SETTINGS, "--database: a password on the command line can be read by others; use PGPASSWORD or ~/.pgpass"
+            SETTINGS,
+            "--database: a password on the command line can be read by others; use PGPASSWORD or ~/.pgpass",
         )
     lake = from_arguments(given)
     load(lake, given.database, given.schema)

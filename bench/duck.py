@@ -18,8 +18,12 @@ event_columns = """{artist: 'VARCHAR', firstName: 'VARCHAR', gender: 'VARCHAR', 
     lastName: 'VARCHAR', length: 'DOUBLE', level: 'VARCHAR', location: 'VARCHAR', page: 'VARCHAR', sessionId: 'BIGINT',
     song: 'VARCHAR', ts: 'BIGINT', userAgent: 'VARCHAR', userId: 'VARCHAR'}"""
 read = "read_json('{}/**/*.json', format = 'newline_delimited', ignore_errors = true, columns = {})"
-db.execute(f"CREATE TABLE catalog AS SELECT DISTINCT * FROM {read.format(source + '/song_data', songs_columns)}")
-db.execute(f"CREATE TABLE events AS SELECT * FROM {read.format(source + '/log_data', event_columns)}")
+db.execute(
+    f"CREATE TABLE catalog AS SELECT DISTINCT * FROM {read.format(source + '/song_data', songs_columns)}"
+)
+db.execute(
+    f"CREATE TABLE events AS SELECT * FROM {read.format(source + '/log_data', event_columns)}"
+)
 db.execute("""CREATE TABLE plays AS SELECT DISTINCT ON (userId, sessionId, itemInSession, ts)
     *, make_timestamptz(ts * 1000) AS start_time FROM events WHERE page = 'NextSong'""")
 db.execute("""CREATE TABLE lookup AS SELECT title, artist_name, duration, min((song_id, artist_id)) AS track

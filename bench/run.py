@@ -32,9 +32,24 @@ ROWS = {  # name: what it is, the generator's arguments, etl.py's, and who runs 
     "public": ("14,896 songs + 8,000 events", PUBLIC, (), ("classic", "duckdb")),
     "s3": ("14,896 songs + 8,000 events on S3, 25 ms an answer", PUBLIC, (), ("classic",)),
     "artists": ("14,896 songs + 8,000 events by year,artist_id", PUBLIC, BY_ARTIST, ("classic",)),
-    "s3-artists": ("14,896 songs + 8,000 events by year,artist_id on S3, 25 ms an answer", PUBLIC, BY_ARTIST, ()),
-    "million": ("15,000 songs + 1 M events", ("--songs", "15000", "--events", "1060000"), (), ("duckdb",)),
-    "ten-million": ("15,000 songs + 10 M events", ("--songs", "15000", "--events", "10600000"), (), ("duckdb",)),
+    "s3-artists": (
+        "14,896 songs + 8,000 events by year,artist_id on S3, 25 ms an answer",
+        PUBLIC,
+        BY_ARTIST,
+        (),
+    ),
+    "million": (
+        "15,000 songs + 1 M events",
+        ("--songs", "15000", "--events", "1060000"),
+        (),
+        ("duckdb",),
+    ),
+    "ten-million": (
+        "15,000 songs + 10 M events",
+        ("--songs", "15000", "--events", "10600000"),
+        (),
+        ("duckdb",),
+    ),
     "again": ("a second run over unchanged input", PUBLIC, (), ()),
 }
 PATIENCE = 600  # seconds until a run is stopped
@@ -68,7 +83,9 @@ def resident(process):
 def timed(command, log, environment=None):
     """Seconds and peak megabytes of one whole process.  Raises RuntimeError where it fails."""
     start, peak = time.monotonic(), 0.0
-    process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(environment or {})})
+    process = subprocess.Popen(
+        command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+    )
     while process.poll() is None and time.monotonic() - start < PATIENCE:
         peak = max(peak, resident(process.pid))
         time.sleep(0.1)
@@ -90,10 +107,18 @@ class SlowS3:
         self.proxy = subprocess.Popen([toxiproxy, "-port", str(control)], stdout=subprocess.DEVNULL)
         time.sleep(1)
         upstream = self.server.endpoint.removeprefix("http://")
-        self.post(control, "proxies", {"name": "s3", "listen": f"127.0.0.1:{port}", "upstream": upstream})
-        latency = {"type": "latency", "stream": "downstream", "attributes": {"latency": 25, "jitter": 0}}
+        self.post(
+            control, "proxies", {"name": "s3", "listen": f"127.0.0.1:{port}", "upstream": upstream}
+        )
+        latency = {
+            "type": "latency",
+            "stream": "downstream",
+            "attributes": {"latency": 25, "jitter": 0},
+        }
         self.post(control, "proxies/s3/toxics", latency)
-        self.config = self.server.config(folder, "s3://lake/in", "s3://lake/out", endpoint=f"http://127.0.0.1:{port}")
+        self.config = self.server.config(
+            folder, "s3://lake/in", "s3://lake/out", endpoint=f"http://127.0.0.1:{port}"
+        )
         hadoop = {
             "access.key": KEY, "secret.key": SECRET, "endpoint": f"http://127.0.0.1:{port}",
             "endpoint.region": "us-east-1", "path.style.access": "true",
@@ -104,7 +129,9 @@ class SlowS3:
         self.environment = {"PYSPARK_SUBMIT_ARGS": f"{settings} pyspark-shell"}
 
     def post(self, port, path, body):
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", json.dumps(body).encode())
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/{path}", json.dumps(body).encode()
+        )
         urllib.request.urlopen(request).close()
 
     def upload(self, folder):
@@ -115,7 +142,11 @@ class SlowS3:
         """How many requests the server has answered so far."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics") as page:
             lines = page.read().decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith("SeaweedFS_s3_request_total{"))
+        return sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith("SeaweedFS_s3_request_total{")
+        )
 
     def stop(self):
         self.proxy.terminate()
@@ -140,10 +171,20 @@ def measure(name, given, folder, log):
             output = outputs / f"{one}-{0 if name == 'again' else turn}"
             places = ("s3a://lake/in", f"s3a://lake/{output.name}") if slow else (source, output)
             commands = {
-                "etl.py": [HERE.parent / "etl.py", "--input", places[0], "--output", places[1], *settings],
+                "etl.py": [
+                    HERE.parent / "etl.py",
+                    "--input",
+                    places[0],
+                    "--output",
+                    places[1],
+                    *settings,
+                ],
                 "classic": [HERE / "classic.py", *places],
                 "duckdb": [HERE / "duck.py", *places],
-                "session": ["-c", "from pyspark.sql import SparkSession; SparkSession.builder.getOrCreate().stop()"],
+                "session": [
+                    "-c",
+                    "from pyspark.sql import SparkSession; SparkSession.builder.getOrCreate().stop()",
+                ],
             }
             command = [PYTHON, *commands[one]]
             if slow and one == "etl.py":
@@ -151,29 +192,46 @@ def measure(name, given, folder, log):
             if name == "again" and turn == 0:
                 timed(command, log)
             before = slow.requests() if slow else 0
-            seconds, peak = timed(command, log, slow.environment if slow and one == "classic" else None)
-            found.setdefault(one, []).append((seconds, peak, slow.requests() - before if slow else 0))
+            seconds, peak = timed(
+                command, log, slow.environment if slow and one == "classic" else None
+            )
+            found.setdefault(one, []).append(
+                (seconds, peak, slow.requests() - before if slow else 0)
+            )
             print(f"{name}: {one} {seconds:.1f} s, {peak:.0f} MB", file=sys.stderr)
     if slow:
         slow.stop()
     shutil.rmtree(outputs)
     return {
-        one: (statistics.median(run[0] for run in runs), max(run[1] for run in runs), max(run[2] for run in runs))
+        one: (
+            statistics.median(run[0] for run in runs),
+            max(run[1] for run in runs),
+            max(run[2] for run in runs),
+        )
         for one, runs in found.items()
     }
 
 
 def markdown(results):
-    lines = ["| work | who | median s | of etl.py | peak MB | S3 requests |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| work | who | median s | of etl.py | peak MB | S3 requests |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name, row in results.items():
         for one, (seconds, peak, requests) in row.items():
             bound = "over " if seconds >= PATIENCE else ""
             ratio = f"{seconds / row['etl.py'][0]:.2f} x"
             counted = f"{requests:,.0f}" if requests else ""
-            lines.append(f"| {ROWS[name][0]} | {one} | {bound}{seconds:.1f} | {ratio} | {peak:,.0f} | {counted} |")
+            lines.append(
+                f"| {ROWS[name][0]} | {one} | {bound}{seconds:.1f} | {ratio} | {peak:,.0f} | {counted} |"
+            )
     cores = f"{os.cpu_count()} cores, {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GB"
     return "\n".join(
-        [*lines, "", f"{platform.system()} {platform.machine()}, {cores}, Python {sys.version.split()[0]}"]
+        [
+            *lines,
+            "",
+            f"{platform.system()} {platform.machine()}, {cores}, Python {sys.version.split()[0]}",
+        ]
     )
 
 
@@ -201,9 +259,13 @@ def chart(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help=f"some of: {', '.join(ROWS)}")
-    parser.add_argument("--without", action="append", default=[], help="leave out classic, duckdb or session")
+    parser.add_argument(
+        "--without", action="append", default=[], help="leave out classic, duckdb or session"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--toxiproxy", default="toxiproxy-server")
     parser.add_argument("--folder", type=Path, help="where inputs are kept for the next time")

@@ -45,14 +45,19 @@ class Aws:
     """Requests as one identity to one region.  A dry run prints each as JSON and sends none."""
 
     def __init__(self, profile: str | None, region: str | None, dry_run: bool):
-        region = region or os.environ.get("AWS_REGION")  # boto3 itself reads AWS_DEFAULT_REGION alone
+        region = region or os.environ.get(
+            "AWS_REGION"
+        )  # boto3 itself reads AWS_DEFAULT_REGION alone
         self.session = boto3.Session(profile_name=profile, region_name=region)
         self.region, self.dry_run, self.profile = self.session.region_name, dry_run, profile
         if not self.region:
             raise Stop(SETTINGS, "no region; name one with --region, or set AWS_REGION")
-        if self.region not in {name for part in PARTITIONS for name in self.session.get_available_regions("emr", part)}:
+        if self.region not in {
+            name for part in PARTITIONS for name in self.session.get_available_regions("emr", part)
+        }:
             raise Stop(
-                SETTINGS, f"{self.region}: no EMR there as far as boto3 knows; correct --region, or update boto3"
+                SETTINGS,
+                f"{self.region}: no EMR there as far as boto3 knows; correct --region, or update boto3",
             )
         self.clients = {}
 
@@ -62,9 +67,15 @@ class Aws:
 
     def client(self, service: str, attempts: int = 8):
         if (service, attempts) not in self.clients:
-            config = Config(retries={"mode": "standard", "total_max_attempts": attempts}, connect_timeout=10)
-            region = "us-east-1" if service == "pricing" else self.region  # the price list is kept in few regions
-            self.clients[service, attempts] = self.session.client(service, region_name=region, config=config)
+            config = Config(
+                retries={"mode": "standard", "total_max_attempts": attempts}, connect_timeout=10
+            )
+            region = (
+                "us-east-1" if service == "pricing" else self.region
+            )  # the price list is kept in few regions
+            self.clients[service, attempts] = self.session.client(
+                service, region_name=region, config=config
+            )
         return self.clients[service, attempts]
 
     def send(self, service: str, operation: str, *, attempts: int = 8, **request):
@@ -153,9 +164,13 @@ def add_command(verbs, action, text: str) -> argparse.ArgumentParser:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("AWS")
-    group.add_argument("--profile", help="profile of ~/.aws, such as one that `aws configure sso` made")
+    group.add_argument(
+        "--profile", help="profile of ~/.aws, such as one that `aws configure sso` made"
+    )
     group.add_argument("--region", help="where to run (default: the profile's, or AWS_REGION)")
-    group.add_argument("--dry-run", action="store_true", help="print the requests as JSON and send none")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the requests as JSON and send none"
+    )
 
 
 def main(parser: argparse.ArgumentParser, parse) -> int:

@@ -53,7 +53,11 @@ HIVE_TYPES = {  # DuckDB's name of what a Parquet file holds -> Hive's
 PARTITION_TYPES = {"year": "int", "month": "int"}  # any other folder's name is text
 PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 FOOTER_BYTES = 2**20
-BATCH = {"batch_create_partition": 100, "batch_update_partition": 100, "batch_delete_partition": 25}  # Glue's limits
+BATCH = {
+    "batch_create_partition": 100,
+    "batch_update_partition": 100,
+    "batch_delete_partition": 25,
+}  # Glue's limits
 
 
 class Table(NamedTuple):
@@ -73,13 +77,20 @@ def newest_commit(aws: Aws, output: str) -> dict:
     """The newest commit that is published: the others' files are not all in their place."""
     bucket, prefix = split_s3(output)
     done = join_key(prefix, "_etl", "done") + "/"
-    keys = [item["Key"] for item in aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=done)]
+    keys = [
+        item["Key"]
+        for item in aws.each("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=done)
+    ]
     if not keys:
-        raise Stop(SETTINGS, f"{output}: no published commit there; run the job first, or correct --output")
+        raise Stop(
+            SETTINGS, f"{output}: no published commit there; run the job first, or correct --output"
+        )
     number = "<commit>" if aws.dry_run else max(key.rpartition("/")[2] for key in keys)
     key = join_key(prefix, "_etl", "commits", f"{number}.json")
     answer = aws.send("s3", "get_object", Bucket=bucket, Key=key)
-    files = {table: {"files": [f"year={year}/month=1/<file>" for year in (0, 1)]} for table in GRAIN}  # of a dry run
+    files = {
+        table: {"files": [f"year={year}/month=1/<file>" for year in (0, 1)]} for table in GRAIN
+    }  # of a dry run
     return {"tables": files} if aws.dry_run else json.load(answer["Body"])
 
 
@@ -98,7 +109,10 @@ def parquet_columns(aws: Aws, uri: str) -> list[tuple[str, str]]:
         described = duckdb.execute("DESCRIBE SELECT * FROM read_parquet(?)", [file.name]).fetchall()
     for name, kind, *_ in described:
         if kind not in HIVE_TYPES:
-            raise Stop(FAILED, f"{uri}: {name} is a {kind}, which no table of this job has; was it written by another?")
+            raise Stop(
+                FAILED,
+                f"{uri}: {name} is a {kind}, which no table of this job has; was it written by another?",
+            )
     return [(name, HIVE_TYPES[kind]) for name, kind, *_ in described]
 
 
@@ -110,11 +124,15 @@ def tables_of(aws: Aws, output: str) -> list[Table]:
         location = f"{output}/{name}"
         partitions = {}
         for folder in sorted({file.rpartition("/")[0] for file in files} - {""}):
-            values = tuple(unquote(part.partition("=")[2]) for part in folder.split("/"))  # Spark escapes : and such
+            values = tuple(
+                unquote(part.partition("=")[2]) for part in folder.split("/")
+            )  # Spark escapes : and such
             partitions[values] = f"{location}/{folder}"
         keys = [part.partition("=")[0] for part in files[0].split("/")[:-1]]
         typed = [(key, PARTITION_TYPES.get(key, "string")) for key in keys]
-        tables.append(Table(name, location, parquet_columns(aws, f"{location}/{files[0]}"), typed, partitions))
+        tables.append(
+            Table(name, location, parquet_columns(aws, f"{location}/{files[0]}"), typed, partitions)
+        )
     return tables
 
 
@@ -152,14 +170,21 @@ def quote(text: str) -> str:
 
 
 def column_list(table: Table, columns: list[tuple[str, str]]) -> str:
-    comments = [f" COMMENT {quote(unit(table.name, name))}" * bool(unit(table.name, name)) for name, _ in columns]
-    return ",\n".join(f"  `{name}` {kind}{comment}" for (name, kind), comment in zip(columns, comments))
+    comments = [
+        f" COMMENT {quote(unit(table.name, name))}" * bool(unit(table.name, name))
+        for name, _ in columns
+    ]
+    return ",\n".join(
+        f"  `{name}` {kind}{comment}" for (name, kind), comment in zip(columns, comments)
+    )
 
 
 def statements(table: Table, database: str, projection: bool) -> list[str]:
     """CREATE EXTERNAL TABLE, and ALTER TABLE for its partitions where they are not projected."""
     name = f"`{database}`.`{table.name}`"
-    create = f"CREATE EXTERNAL TABLE IF NOT EXISTS {name} (\n{column_list(table, table.columns)}\n)\n"
+    create = (
+        f"CREATE EXTERNAL TABLE IF NOT EXISTS {name} (\n{column_list(table, table.columns)}\n)\n"
+    )
     create += f"COMMENT {quote(f'one row per {GRAIN[table.name]}')}\n"
     if table.keys:
         create += f"PARTITIONED BY (\n{column_list(table, table.keys)}\n)\n"
@@ -181,7 +206,10 @@ def statements(table: Table, database: str, projection: bool) -> list[str]:
 
 
 def storage(location: str, columns: list[dict]) -> dict:
-    serde = {"SerializationLibrary": f"{PARQUET}.serde.ParquetHiveSerDe", "Parameters": {"serialization.format": "1"}}
+    serde = {
+        "SerializationLibrary": f"{PARQUET}.serde.ParquetHiveSerDe",
+        "Parameters": {"serialization.format": "1"},
+    }
     return {
         "Columns": columns,
         "Location": f"{location}/",
@@ -192,7 +220,9 @@ def storage(location: str, columns: list[dict]) -> dict:
 
 
 def glue_columns(table: Table, columns: list[tuple[str, str]]) -> list[dict]:
-    typed = [{"Name": name, "Type": kind, "Comment": unit(table.name, name)} for name, kind in columns]
+    typed = [
+        {"Name": name, "Type": kind, "Comment": unit(table.name, name)} for name, kind in columns
+    ]
     return [{key: value for key, value in column.items() if value} for column in typed]
 
 
@@ -223,7 +253,9 @@ def found(aws: Aws, operation: str, **request):
 def same(wanted, there) -> bool:
     """Whether all that is wanted is there; Glue adds fields of its own."""
     if isinstance(wanted, dict):
-        return isinstance(there, dict) and all(same(value, there.get(key)) for key, value in wanted.items())
+        return isinstance(there, dict) and all(
+            same(value, there.get(key)) for key, value in wanted.items()
+        )
     if isinstance(wanted, list):
         return len(wanted) == len(there or []) and all(map(same, wanted, there))
     return wanted == there
@@ -243,7 +275,11 @@ def changes(aws: Aws, table: Table, database: str, projection: bool):
     name = {"DatabaseName": database, "TableName": table.name}
     there = found(aws, "get_table", DatabaseName=database, Name=table.name)
     if there is None or aws.dry_run:
-        yield Change(f"{table.name}: not in Glue", "create_table", {"DatabaseName": database, "TableInput": wanted})
+        yield Change(
+            f"{table.name}: not in Glue",
+            "create_table",
+            {"DatabaseName": database, "TableInput": wanted},
+        )
     if there is not None and not same(wanted, there["Table"]):
         text = f"{table.name}: columns, location, comments or properties differ"
         yield Change(text, "update_table", {"DatabaseName": database, "TableInput": wanted})
@@ -251,12 +287,19 @@ def changes(aws: Aws, table: Table, database: str, projection: bool):
     if not is_projected(table, projection):
         mine = {values: partition_input(table, values) for values in table.partitions}
     if there is not None:
-        listed = {tuple(part["Values"]): part for part in aws.each("glue", "get_partitions", "Partitions", **name)}
+        listed = {
+            tuple(part["Values"]): part
+            for part in aws.each("glue", "get_partitions", "Partitions", **name)
+        }
     if aws.dry_run:  # one that is gone, one that differs, and one of mine that is new
         listed = {("<Value>",): {}, **{values: {} for values in list(mine)[:1]}}
     gone = [{"Values": list(values)} for values in listed.keys() - mine.keys()]
     new = [mine[values] for values in sorted(mine.keys() - listed.keys())]
-    moved = [mine[values] for values in sorted(mine.keys() & listed.keys()) if not same(mine[values], listed[values])]
+    moved = [
+        mine[values]
+        for values in sorted(mine.keys() & listed.keys())
+        if not same(mine[values], listed[values])
+    ]
     updates = [{"PartitionValueList": part["Values"], "PartitionInput": part} for part in moved]
     for what, operation, field, items in (
         ("partitions are missing", "batch_create_partition", "PartitionInputList", new),
@@ -283,14 +326,17 @@ def register(aws: Aws, options) -> int:
     tables = tables_of(aws, options.output)
     if not found(aws, "get_database", Name=options.database) or aws.dry_run:
         aws.send(
-            "glue", "create_database", DatabaseInput={"Name": options.database, "Description": "Sparkify's data lake"}
+            "glue",
+            "create_database",
+            DatabaseInput={"Name": options.database, "Description": "Sparkify's data lake"},
         )
     for table in tables:
         for change in changes(aws, table, options.database, options.projection):
             answer = aws.send("glue", change.operation, **change.request)
             if not aws.dry_run and answer.get("Errors"):
                 raise Stop(
-                    FAILED, f"{change.text}; Glue refused some: {answer['Errors'][0]['ErrorDetail']}; run it again"
+                    FAILED,
+                    f"{change.text}; Glue refused some: {answer['Errors'][0]['ErrorDetail']}; run it again",
                 )
             made += 1
             aws.say(f"changed: {change.text}")
@@ -302,11 +348,18 @@ def register(aws: Aws, options) -> int:
 
 def check(aws: Aws, options) -> int:
     tables = tables_of(aws, options.output)
-    differing = [change for table in tables for change in changes(aws, table, options.database, options.projection)]
+    differing = [
+        change
+        for table in tables
+        for change in changes(aws, table, options.database, options.projection)
+    ]
     for change in differing:
         aws.say(change.text)
     if differing and not aws.dry_run:
-        raise Stop(FAILED, f"{options.database} and {options.output} differ; `catalog.py register` mends it")
+        raise Stop(
+            FAILED,
+            f"{options.database} and {options.output} differ; `catalog.py register` mends it",
+        )
     aws.say(f"{options.database} is as {options.output} has it")
     return 0
 
@@ -324,7 +377,9 @@ def command_parser() -> argparse.ArgumentParser:
         verb = cloud.add_command(verbs, action, text)
         verb.add_argument("--output", required=True, type=cloud.place, help="s3://… of the tables")
         verb.add_argument("--database", default=DATABASE, help=f"in Glue (default: {DATABASE})")
-        verb.add_argument("--projection", action="store_true", help="project the partitions of songplays and time")
+        verb.add_argument(
+            "--projection", action="store_true", help="project the partitions of songplays and time"
+        )
         cloud.add_common(verb)
     return parser
 

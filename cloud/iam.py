@@ -12,7 +12,9 @@ from aws import NAME, join_key, split_s3
 
 JOB_ROLE, SERVICE_ROLE, LAUNCH_POLICY = f"{NAME}-job", f"{NAME}-service", f"{NAME}-launch"
 OURS = {"application": NAME}
-FOR_EMR = {"for-use-with-amazon-emr-managed-policies": "true"}  # AmazonEMRServicePolicy_v2 touches nothing without it
+FOR_EMR = {
+    "for-use-with-amazon-emr-managed-policies": "true"
+}  # AmazonEMRServicePolicy_v2 touches nothing without it
 TAGS = {**OURS, **FOR_EMR}
 
 
@@ -42,7 +44,10 @@ class Names(NamedTuple):
 
 
 def document(*statements: dict) -> dict:
-    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement} for statement in statements]}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", **statement} for statement in statements],
+    }
 
 
 def may(actions: str, *resources: str, **conditions: dict) -> dict:
@@ -60,12 +65,22 @@ def may_list(names: Names, uri: str) -> dict:
 
 def job_policy(names: Names) -> dict:
     """The job: reads its input, its code and what it wrote; writes and deletes below OUTPUT; leaves logs."""
-    log_data = names.objects(names.input, "log_data")  # Spark asks whether the folder is an object, too
+    log_data = names.objects(
+        names.input, "log_data"
+    )  # Spark asks whether the folder is an object, too
     return document(
         may_list(names, names.input),
         may_list(names, names.output),
-        may("s3:GetObject", names.objects(names.input, "song_data"), log_data, log_data.removesuffix("/*")),
-        may("s3:GetObject s3:PutObject s3:DeleteObject s3:AbortMultipartUpload", names.objects(names.output)),
+        may(
+            "s3:GetObject",
+            names.objects(names.input, "song_data"),
+            log_data,
+            log_data.removesuffix("/*"),
+        ),
+        may(
+            "s3:GetObject s3:PutObject s3:DeleteObject s3:AbortMultipartUpload",
+            names.objects(names.output),
+        ),
         may("s3:GetObject", names.objects(names.work, "code")),
         may("s3:PutObject", names.objects(names.log)),
     )
@@ -83,7 +98,10 @@ def launch_policy(names: Names) -> dict:
     tagged = {f"aws:RequestTag/{key}": value for key, value in OURS.items()}
     clusters = names.arn("elasticmapreduce", "cluster/*", names.region)
     applications = names.arn("emr-serverless", "/applications/*", names.region)
-    catalog = [names.arn("glue", resource, names.region) for resource in ("catalog", "database/*", "table/*/*")]
+    catalog = [
+        names.arn("glue", resource, names.region)
+        for resource in ("catalog", "database/*", "table/*/*")
+    ]
     passes = {"iam:PassedToService": ["ec2.amazonaws.com", "emr-serverless.amazonaws.com"]}
     return document(
         may("elasticmapreduce:RunJobFlow", StringEquals=tagged),
@@ -126,5 +144,7 @@ def launch_policy(names: Names) -> dict:
 def trust(names: Names, *services: str) -> dict:
     """Lets AWS services take a role on behalf of this account and no other."""
     statement = {"Action": "sts:AssumeRole", "Principal": {"Service": list(services)}}
-    condition = {"StringEqualsIfExists": {"aws:SourceAccount": names.account}}  # EC2 does not send it
+    condition = {
+        "StringEqualsIfExists": {"aws:SourceAccount": names.account}
+    }  # EC2 does not send it
     return document({**statement, "Condition": condition})

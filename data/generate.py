@@ -11,10 +11,12 @@ song_ids, names beyond ASCII, replayed lines, three malformed lines and one play
 import argparse
 import json
 import random
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-START = datetime(2018, 10, 15, tzinfo=timezone.utc)  # 30 days hold a month's end and the autumn clock changes
+START = datetime(
+    2018, 10, 15, tzinfo=UTC
+)  # 30 days hold a month's end and the autumn clock changes
 PLACES = (
     ("Reykjavík, Iceland", 64.14, -21.94),
     ("São Paulo, Brazil", -23.55, -46.63),
@@ -45,9 +47,7 @@ AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:31.0) Gecko/20100101 Firefox/31.0",
 )
 FIRST = "Ada Björn Chloé Diego Edith Fatou Grete Hana Iván Jóna Kaito Lena Mara Noël Olga Pía Quinn Søren Tariq".split()
-LAST = (
-    "Adams Brandão Castillo Dvořák Eklund Frye Gómez Hughes Ito Jensen Koch López Müller Nguyễn Okafor Summers".split()
-)
+LAST = "Adams Brandão Castillo Dvořák Eklund Frye Gómez Hughes Ito Jensen Koch López Müller Nguyễn Okafor Summers".split()
 ADJECTIVES = "Blue Golden Électrique Silent Broken Velvet Hidden Neon Distant Paper Wild Lonely Midnight Última".split()
 NOUNS = "River Corazón Summer Radio Highway Mirror Garden Señorita Winter Dream Station Fire Étoile Ocean Ghost".split()
 BANDS = "Foxes Björk-ish Orchestra Machines Café Trio Brothers Motörcats Collective Sisters Sigur Parade".split()
@@ -60,11 +60,15 @@ def songs(rng, count):
     """Song records with the public data set's fields; a few disagree with each other on purpose."""
     artists = []
     for number in range(max(2, count * 2 // 3)):
-        name = f"{rng.choice(ADJECTIVES)} {rng.choice(BANDS)}" + (f" {number}" if number > 40 else "")
+        name = f"{rng.choice(ADJECTIVES)} {rng.choice(BANDS)}" + (
+            f" {number}" if number > 40 else ""
+        )
         artists.append((f"AR{number:05d}{rng.getrandbits(44):011X}", name, rng.choice(PLACES)))
     records = []
     for number in range(count):
-        artist_id, name, (location, latitude, longitude) = artists[min(number, rng.randrange(len(artists)))]
+        artist_id, name, (location, latitude, longitude) = artists[
+            min(number, rng.randrange(len(artists)))
+        ]
         has_place = rng.random() < 0.6
         record = {
             "num_songs": 1,
@@ -74,14 +78,21 @@ def songs(rng, count):
             "artist_location": location if rng.random() < 0.7 else "",
             "artist_name": name if rng.random() < 0.95 else f"{name} feat. {rng.choice(FIRST)}",
             "song_id": f"SO{number:06d}{rng.getrandbits(40):010X}",
-            "title": f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}" + (f" (Part {number})" if number > 60 else ""),
+            "title": f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
+            + (f" (Part {number})" if number > 60 else ""),
             "duration": round(rng.uniform(90, 420), 5),
             "year": rng.randrange(1962, 2011) if rng.random() < 0.6 else 0,
         }
         records.append(record)
     if count > 3:
-        records[-1] = {**records[0], "duration": records[0]["duration"] + 31.5}  # one song, two recordings
-        records[-2] = {**records[1], "song_id": "SO999999" + records[1]["song_id"][8:]}  # one recording, two ids
+        records[-1] = {
+            **records[0],
+            "duration": records[0]["duration"] + 31.5,
+        }  # one song, two recordings
+        records[-2] = {
+            **records[1],
+            "song_id": "SO999999" + records[1]["song_id"][8:],
+        }  # one recording, two ids
     return records
 
 
@@ -98,7 +109,9 @@ def events(rng, catalogue, count, users, days):
             "userAgent": rng.choice(AGENTS),
             "userId": str(number + 2),
         }
-        upgrade = rng.uniform(0.1, 0.9) if rng.random() < 0.4 else rng.choice((0, 2))  # share of the period, 2 = never
+        upgrade = (
+            rng.uniform(0.1, 0.9) if rng.random() < 0.4 else rng.choice((0, 2))
+        )  # share of the period, 2 = never
         people.append((person, upgrade, rng.random() < 0.04))
     # 0.6: the most active users and most popular songs come a few hundred times as often as the last ones
     activity = [1 / (rank + 1) ** 0.6 for rank in range(users)]
@@ -109,13 +122,17 @@ def events(rng, catalogue, count, users, days):
     session_starts = sorted(
         START
         + timedelta(
-            days=rng.choices(range(days), [WEEKDAYS[(START.weekday() + day) % 7] for day in range(days)])[0],
+            days=rng.choices(
+                range(days), [WEEKDAYS[(START.weekday() + day) % 7] for day in range(days)]
+            )[0],
             hours=rng.choices(range(24), HOURS)[0],
             seconds=rng.randrange(3600),
         )
         for _ in range(max(1, count // 14))
     )
-    listeners = people + rng.choices(people, activity, k=max(0, len(session_starts) - users))  # everybody comes once
+    listeners = people + rng.choices(
+        people, activity, k=max(0, len(session_starts) - users)
+    )  # everybody comes once
     rng.shuffle(listeners)
     for session, (start, listener) in enumerate(zip(session_starts, listeners), 1):
         person, upgrade, listens_never = listener
@@ -129,7 +146,11 @@ def events(rng, catalogue, count, users, days):
                 page = rng.choice(PAGES)
             elif rng.random() < 0.33:
                 record = rng.choices(catalogue, cum_weights=popularity)[0]
-                track = {"artist": record["artist_name"], "length": record["duration"], "song": record["title"]}
+                track = {
+                    "artist": record["artist_name"],
+                    "length": record["duration"],
+                    "song": record["title"],
+                }
             else:
                 track = {
                     "artist": f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}s",
@@ -158,13 +179,24 @@ def write(folder, song_count, event_count, users, days, seed):
     rng = random.Random(seed)
     catalogue = songs(rng, song_count)
     for number, record in enumerate(catalogue):
-        letters = "".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number // 26**place % 26] for place in range(3))
-        path = folder / "song_data" / "A" / letters[1] / letters[0] / f"TRA{letters[1]}{letters[0]}{number:011X}.json"
+        letters = "".join(
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number // 26**place % 26] for place in range(3)
+        )
+        path = (
+            folder
+            / "song_data"
+            / "A"
+            / letters[1]
+            / letters[0]
+            / f"TRA{letters[1]}{letters[0]}{number:011X}.json"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record))  # ASCII with escapes and no line end, as in the public data set
+        path.write_text(
+            json.dumps(record)
+        )  # ASCII with escapes and no line end, as in the public data set
     day_file, day, plays = None, None, []
     for event in events(rng, catalogue, event_count, users, days):
-        date = datetime.fromtimestamp(event["ts"] / 1000, timezone.utc)
+        date = datetime.fromtimestamp(event["ts"] / 1000, UTC)
         line = json.dumps(dict(sorted(event.items())), ensure_ascii=False, separators=(",", ":"))
         if date.date() != day and (day is None or date.date() > day):
             if day_file:
@@ -181,15 +213,21 @@ def write(folder, song_count, event_count, users, days, seed):
     replayed = [text for _, text in plays[10:14]]
     changed = json.dumps({**first, "location": "Ångström, WA"}, ensure_ascii=False, sort_keys=True)
     malformed = [line + other, line[: len(line) // 2], other + " <end of batch>"]
-    day_file.write("\n".join([*replayed, changed, *malformed, "", other]))  # a blank line; no final line end
+    day_file.write(
+        "\n".join([*replayed, changed, *malformed, "", other])
+    )  # a blank line; no final line end
     day_file.close()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "sample")
     parser.add_argument("--songs", type=int, default=150)
-    parser.add_argument("--events", type=int, default=2500, help="about as many (sessions vary in length)")
+    parser.add_argument(
+        "--events", type=int, default=2500, help="about as many (sessions vary in length)"
+    )
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seed", type=int, default=2018)

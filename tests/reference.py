@@ -9,9 +9,9 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TS_RANGE = range(946684800000, 4102444800000)
 BIGINT = range(-(2**63), 2**63)
 
@@ -117,17 +117,32 @@ def song(line: bytes):
     try:
         raw = parse(line)
         duration = double(raw.get("duration"))
-        latitude, longitude = double(raw.get("artist_latitude")), double(raw.get("artist_longitude"))
+        latitude, longitude = (
+            double(raw.get("artist_latitude")),
+            double(raw.get("artist_longitude")),
+        )
         year = integer(raw.get("year"), range(-(2**31), 2**31))
     except Malformed:
         return "malformed", None
-    song_id, title, artist_id, name = (text(raw.get(key)) for key in ("song_id", "title", "artist_id", "artist_name"))
+    song_id, title, artist_id, name = (
+        text(raw.get(key)) for key in ("song_id", "title", "artist_id", "artist_name")
+    )
     if None in (song_id, title, artist_id, name) or duration is None or duration <= 0:
         return "invalid", None
     latitude = latitude if latitude is not None and abs(latitude) <= 90 else None
     longitude = longitude if longitude is not None and abs(longitude) <= 180 else None
     location = text(raw.get("artist_location"))
-    return "record", (song_id, title, artist_id, name, duration, year or 0, location, latitude, longitude)
+    return "record", (
+        song_id,
+        title,
+        artist_id,
+        name,
+        duration,
+        year or 0,
+        location,
+        latitude,
+        longitude,
+    )
 
 
 def derive(song_objects: list, log_files: list):
@@ -150,7 +165,9 @@ def derive(song_objects: list, log_files: list):
     songs = set()
     for group in by_song.values():
         order = (5, 1, 2, 4, 3, 6, 7, 8)
-        kept = min(group, key=lambda record: (record[5] == 0, *(last(record[place]) for place in order)))
+        kept = min(
+            group, key=lambda record: (record[5] == 0, *(last(record[place]) for place in order))
+        )
         songs.add((kept[0], kept[1], kept[2], kept[4], kept[5]))
     artists = set()
     for group in by_artist.values():
@@ -178,10 +195,25 @@ def derive(song_objects: list, log_files: list):
                 if fields["user"] not in latest or order > latest[fields["user"]][0]:
                     latest[fields["user"]] = order, fields
             if kind == "play":
-                content = ("artist", "first", "gender", "last", "length", "level", "location", "song", "agent")
+                content = (
+                    "artist",
+                    "first",
+                    "gender",
+                    "last",
+                    "length",
+                    "level",
+                    "location",
+                    "song",
+                    "agent",
+                )
                 key = fields["user"], fields["session"], fields["item"], fields["ts"]
-                copies[key].append((*tuple(last(fields[name]) for name in content), json.dumps(fields)))
-    users = {(user, at["first"], at["last"], at["gender"], at["level"]) for user, (_, at) in latest.items()}
+                copies[key].append(
+                    (*tuple(last(fields[name]) for name in content), json.dumps(fields))
+                )
+    users = {
+        (user, at["first"], at["last"], at["gender"], at["level"])
+        for user, (_, at) in latest.items()
+    }
     songplays, times = set(), set()
     for (user, session, item, ts), contents in copies.items():
         distinct = {content[:-1] for content in contents}
@@ -197,8 +229,27 @@ def derive(song_objects: list, log_files: list):
         play_id = hashlib.md5(f"{user}|{session}|{item}|{ts}".encode()).hexdigest()
         ids = tuple(part.decode() for part in track) if track else (None, None)
         songplays.add(
-            (play_id, at, user, fields["level"], *ids, session, fields["location"], fields["agent"], at.year, at.month)
+            (
+                play_id,
+                at,
+                user,
+                fields["level"],
+                *ids,
+                session,
+                fields["location"],
+                fields["agent"],
+                at.year,
+                at.month,
+            )
         )
-        times.add((at, at.hour, at.day, at.isocalendar()[1], at.isoweekday() % 7 + 1, at.year, at.month))
-    tables = {"songplays": songplays, "users": users, "songs": songs, "artists": artists, "time": times}
+        times.add(
+            (at, at.hour, at.day, at.isocalendar()[1], at.isoweekday() % 7 + 1, at.year, at.month)
+        )
+    tables = {
+        "songplays": songplays,
+        "users": users,
+        "songs": songs,
+        "artists": artists,
+        "time": times,
+    }
     return tables, account, song_account

@@ -13,13 +13,16 @@ import time
 import urllib.request
 from pathlib import Path
 
-from conftest import ROOT, free_port
+from helpers import ROOT, free_port
 from pyspark.find_spark_home import _find_spark_home
 
 import etl
 
 SPARK_HOME = _find_spark_home()
-OPENS = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "util", "io", "net", "nio")]
+OPENS = [
+    f"--add-opens=java.base/java.{name}=ALL-UNNAMED"
+    for name in ("lang", "util", "io", "net", "nio")
+]
 DAEMONS = {
     "namenode": "org.apache.hadoop.hdfs.server.namenode.NameNode",
     "datanode": "org.apache.hadoop.hdfs.server.datanode.DataNode",
@@ -84,14 +87,18 @@ class Cluster:
     def __init__(self, folder: Path):
         self.folder, self.daemons = folder, []
         self.environment = {**os.environ, "SPARK_HOME": SPARK_HOME, "SPARK_LOCAL_IP": "127.0.0.1"}
-        java = Path(shutil.which("java", path=f"{os.environ.get('JAVA_HOME', '')}/bin:{os.environ['PATH']}")).resolve()
+        java = Path(
+            shutil.which("java", path=f"{os.environ.get('JAVA_HOME', '')}/bin:{os.environ['PATH']}")
+        ).resolve()
         self.environment["JAVA_HOME"] = str(java.parents[1])
         for name in ("SPARK_CONF_DIR", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
             self.environment.pop(name, None)
 
     def start(self, name: str, *command: str) -> None:
         log = (self.folder / f"{name}.log").open("w")
-        daemon = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=self.environment)
+        daemon = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=self.folder, env=self.environment
+        )
         self.daemons.append(daemon)
 
     def stop(self) -> None:
@@ -139,7 +146,9 @@ class Yarn(Cluster):
             for name in "nn nn-http dn dn-http dn-ipc rm rm-http rms rmt rma nm nml nm-http".split()
         }
         self.web = f"http://{ports['rm-http']}/ws/v1/cluster"
-        self.names = f"http://{ports['nn-http']}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
+        self.names = (
+            f"http://{ports['nn-http']}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
+        )
         conf = folder / "conf"
         conf.mkdir()
         self.environment["HADOOP_CONF_DIR"] = str(conf)
@@ -187,22 +196,47 @@ class Yarn(Cluster):
             "yarn.scheduler.capacity.root.default.capacity": "100",
         }
         core = {"fs.defaultFS": f"hdfs://{ports['nn']}", "hadoop.tmp.dir": f"{folder}/tmp"}
-        files = {"core-site": core, "hdfs-site": hdfs, "yarn-site": yarn, "capacity-scheduler": capacity}
+        files = {
+            "core-site": core,
+            "hdfs-site": hdfs,
+            "yarn-site": yarn,
+            "capacity-scheduler": capacity,
+        }
         for name, values in files.items():
             items = "".join(
-                f"<property><name>{key}</name><value>{value}</value></property>" for key, value in values.items()
+                f"<property><name>{key}</name><value>{value}</value></property>"
+                for key, value in values.items()
             )
             (conf / f"{name}.xml").write_text(f"<configuration>{items}</configuration>")
         pom, paths = ROOT / "tests" / "cluster" / "pom.xml", folder / "classpath"
-        maven = ["mvn", "-q", "-B", "-f", pom, f"-Dhadoop.version={etl.hadoop_version()}", "dependency:build-classpath"]
+        maven = [
+            "mvn",
+            "-q",
+            "-B",
+            "-f",
+            pom,
+            f"-Dhadoop.version={etl.hadoop_version()}",
+            "dependency:build-classpath",
+        ]
         subprocess.run([*maven, "-DincludeScope=test", f"-Dmdep.outputFile={paths}"], check=True)
-        java = [f"{self.environment['JAVA_HOME']}/bin/java", "-Xmx384m", *OPENS, "-Djava.net.preferIPv4Stack=true"]
+        java = [
+            f"{self.environment['JAVA_HOME']}/bin/java",
+            "-Xmx384m",
+            *OPENS,
+            "-Djava.net.preferIPv4Stack=true",
+        ]
         java += ["-XX:TieredStopAtLevel=1", "-cp", f"{conf}:{paths.read_text()}"]
-        subprocess.run([*java, DAEMONS["namenode"], "-format", "-nonInteractive"], check=True, capture_output=True)
+        subprocess.run(
+            [*java, DAEMONS["namenode"], "-format", "-nonInteractive"],
+            check=True,
+            capture_output=True,
+        )
         for name, main in DAEMONS.items():
             self.start(name, *java, main)
         wait_for("HDFS", lambda: self.ask(self.names)["beans"][0]["NumLiveDataNodes"] == 1)
-        wait_for("YARN", lambda: self.ask(f"{self.web}/metrics")["clusterMetrics"]["activeNodes"] == 1)
+        wait_for(
+            "YARN", lambda: self.ask(f"{self.web}/metrics")["clusterMetrics"]["activeNodes"] == 1
+        )
 
     def ask(self, url: str) -> dict:
         with urllib.request.urlopen(url, timeout=10) as answer:
@@ -218,7 +252,9 @@ class Yarn(Cluster):
 
     def drivers(self) -> list[int]:
         return pids(
-            "org.apache.spark.deploy.yarn.ApplicationMaster", self.mark, f"{self.environment['JAVA_HOME']}/bin/java"
+            "org.apache.spark.deploy.yarn.ApplicationMaster",
+            self.mark,
+            f"{self.environment['JAVA_HOME']}/bin/java",
         )
 
     def driver_logs(self) -> str:
@@ -233,7 +269,11 @@ class Standalone(Cluster):
     def __init__(self, folder: Path):
         super().__init__(folder)
         port, worker, web = free_port(), free_port(), free_port()
-        self.master, self.mark, self.settings = f"spark://127.0.0.1:{port}", f"127.0.0.1:{worker}", {}
+        self.master, self.mark, self.settings = (
+            f"spark://127.0.0.1:{port}",
+            f"127.0.0.1:{worker}",
+            {},
+        )
         master = [
             "org.apache.spark.deploy.master.Master",
             "--host",
@@ -244,7 +284,16 @@ class Standalone(Cluster):
             str(web),
         ]
         self.start("master", f"{SPARK_HOME}/bin/spark-class", *master)
-        slots = ["--cores", "2", "--memory", "2g", "--webui-port", str(free_port()), "--work-dir", str(folder / "work")]
+        slots = [
+            "--cores",
+            "2",
+            "--memory",
+            "2g",
+            "--webui-port",
+            str(free_port()),
+            "--work-dir",
+            str(folder / "work"),
+        ]
         work = [
             "org.apache.spark.deploy.worker.Worker",
             "--host",

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,7 +28,6 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ConnectionClosedError
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 import etl
 
 numbers = count()  # of children
@@ -44,14 +42,17 @@ def children():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["harness", "boto3", "obstore.auth.boto3"])
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PYTHONPATH", str(Path(__file__).parent))
+        folders = Path(__file__).parents
+        environment.setenv("PYTHONPATH", os.pathsep.join(map(str, folders[:3])))
         forkserver.ensure_running()
     return context
 
 
 def parquet(version: int, rows: range) -> bytes:
     data = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"version": [version] * len(rows), "row": rows}), data)
+    pyarrow.parquet.write_table(
+        pyarrow.table({"version": [version] * len(rows), "row": rows}), data
+    )
     return data.getvalue()
 
 
@@ -60,10 +61,21 @@ def stage_tables(run):
     key, *_ = json.loads(run.pinned["song_data"][0])
     version = json.loads(bytes(obstore.get(run.source.store, key).bytes()))["version"]
     for table in etl.COLUMNS:
-        halves = (2018 + version % 2, range(3)), (2020 + version % 2, range(3, ROWS))  # each commit in other folders
-        parts = [(f"year={year}/", rows) for year, rows in halves] if table == "songplays" else [("", range(ROWS))]
+        halves = (
+            (2018 + version % 2, range(3)),
+            (2020 + version % 2, range(3, ROWS)),
+        )  # each commit in other folders
+        parts = (
+            [(f"year={year}/", rows) for year, rows in halves]
+            if table == "songplays"
+            else [("", range(ROWS))]
+        )
         for folder, rows in parts:
-            real_put(run.lake.store, f"{run.staging}/{table}/{folder}part-0.parquet", parquet(version, rows))
+            real_put(
+                run.lake.store,
+                f"{run.staging}/{table}/{folder}part-0.parquet",
+                parquet(version, rows),
+            )
     run.events.update(dict.fromkeys(("lines", "matched", "ambiguous", *etl.EVENT_CLASSES), 0))
     run.songs.update(dict.fromkeys(("records", *etl.SONG_CLASSES), 0))
 
@@ -86,7 +98,13 @@ class Faults:
     )
 
     def __init__(self, way: str, number: int):
-        self.way, self.number, self.count, self.lock, self.is_deaf = way, number, 0, threading.Lock(), False
+        self.way, self.number, self.count, self.lock, self.is_deaf = (
+            way,
+            number,
+            0,
+            threading.Lock(),
+            False,
+        )
 
     def change(self, act, error):
         with self.lock:
@@ -119,14 +137,25 @@ class Faults:
             setattr(owner, name, call)
 
         reset = etl.BaseError("connection reset by peer")
-        for name in ("put", "put_async", "copy", "delete"):  # put_async is lost before it is awaited
+        for name in (
+            "put",
+            "put_async",
+            "copy",
+            "delete",
+        ):  # put_async is lost before it is awaited
             wrap(obstore, name, self.change, reset)
         for name in ("get", "list"):
             wrap(obstore, name, self.read, reset)
         for name in ("unlink", "rmdir"):
             wrap(os, name, self.change, OSError(5, "Input/output error"))
         is_delete = lambda _, operation, *__: operation == "DeleteObjects"  # noqa: E731
-        wrap(BaseClient, "_make_api_call", self.change, ConnectionClosedError(endpoint_url="http://store"), is_delete)
+        wrap(
+            BaseClient,
+            "_make_api_call",
+            self.change,
+            ConnectionClosedError(endpoint_url="http://store"),
+            is_delete,
+        )
 
 
 def signal_before(name: str, number: int, kind=signal.SIGSTOP, wait=0.0):
@@ -146,7 +175,9 @@ def signal_before(name: str, number: int, kind=signal.SIGSTOP, wait=0.0):
 
 def child(arguments, said, faults, pause, patience):
     with open(said, "w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        session = SimpleNamespace(stop=lambda: None, sparkContext=SimpleNamespace(_gateway=None, master="yarn"))
+        session = SimpleNamespace(
+            stop=lambda: None, sparkContext=SimpleNamespace(_gateway=None, master="yarn")
+        )
         etl.ANSWER_SECONDS = patience or etl.ANSWER_SECONDS
         etl.check_java = lambda: None
         etl.start_spark = lambda run, aws: session
@@ -203,7 +234,9 @@ class Local:
         return shutil.copytree(self.first, self.folder / name, symlinks=True)
 
     def run(self, output, **options):
-        return Child(self.folder, "--input", self.folder / "in", "--output", output, **options).end()
+        return Child(
+            self.folder, "--input", self.folder / "in", "--output", output, **options
+        ).end()
 
     def place(self, output) -> etl.Place:
         return etl.open_place(f"file://{output}", None, None)
@@ -215,24 +248,33 @@ class S3(Local):
         super().__init__(folder)
 
     def keys(self, prefix: str):
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def check_no_secret(self, *secrets: str):
         """In no object of the bucket, and in nothing that a run has said."""
-        objects = (self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in self.keys(""))
+        objects = (
+            self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            for key in self.keys("")
+        )
         for text in (*objects, *(path.read_bytes() for path in self.folder.glob("said-*"))):
             assert not any(secret.encode() in text for secret in secrets)
 
     def copy(self, name: str):
         for key in self.keys("first/"):
             source = {"Bucket": self.bucket, "Key": key}
-            self.client.copy_object(Bucket=self.bucket, Key=name + key[len("first") :], CopySource=source)
+            self.client.copy_object(
+                Bucket=self.bucket, Key=name + key[len("first") :], CopySource=source
+            )
         return name
 
     def config(self, output, endpoint=None) -> Path:
         name = getattr(output, "name", output)
-        return self.server.config(self.folder, self.folder / "in", f"s3://{self.bucket}/{name}", endpoint=endpoint)
+        return self.server.config(
+            self.folder, self.folder / "in", f"s3://{self.bucket}/{name}", endpoint=endpoint
+        )
 
     def run(self, output, endpoint=None, **options):
         return Child(self.folder, "--config", self.config(output, endpoint), **options).end()
@@ -249,7 +291,9 @@ def published(lake: etl.Place) -> dict:
         versions = found.setdefault(table, {})
         for key in lake.list(table):
             if key.endswith(".parquet"):
-                data = pyarrow.parquet.read_table(io.BytesIO(bytes(obstore.get(lake.store, key).bytes())))
+                data = pyarrow.parquet.read_table(
+                    io.BytesIO(bytes(obstore.get(lake.store, key).bytes()))
+                )
                 for version, row in zip(*(data[name].to_pylist() for name in ("version", "row"))):
                     versions.setdefault(version, Counter())[row] += 1
     return found

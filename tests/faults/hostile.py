@@ -6,10 +6,13 @@ import random
 
 import pyarrow
 import pyarrow.parquet
-from conftest import song
+from helpers import song
 from test_records import LOG_LINES, SONG_LINES, H, P
 
-PLAY, SONG = P, b'{"song_id":"SO1","title":"River","artist_id":"AR1","artist_name":"Foxes","duration":200.5}'
+PLAY, SONG = (
+    P,
+    b'{"song_id":"SO1","title":"River","artist_id":"AR1","artist_name":"Foxes","duration":200.5}',
+)
 TS = b"1541106106796"
 LINES = {
     **LOG_LINES,
@@ -64,7 +67,10 @@ LINES = {
     "ts below zero": (P.replace(TS, b"-1"), "invalid"),
     "ts NULL": (P.replace(TS, b"null"), "invalid"),
     "ts in nanoseconds": (P.replace(TS, TS + b"000000"), "invalid"),
-    "sessionId beyond BIGINT": (P.replace(b'"sessionId":7', b'"sessionId":-9223372036854775809'), "malformed"),
+    "sessionId beyond BIGINT": (
+        P.replace(b'"sessionId":7', b'"sessionId":-9223372036854775809'),
+        "malformed",
+    ),
     "sessionId below zero": (P.replace(b'"sessionId":7', b'"sessionId":-7'), "play"),
     "itemInSession as NaN": (P.replace(b'"itemInSession":1', b'"itemInSession":NaN'), "malformed"),
     "a number field given twice, the last is none": (P[:-1] + b',"length":"x"}', "malformed"),

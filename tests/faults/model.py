@@ -66,7 +66,11 @@ def publish(store, number, broken=""):
 
 
 def superseded(present, number, commit, broken):
-    return {file for file in present - commit.files if broken == "no number guard" or file.commit <= number}
+    return {
+        file
+        for file in present - commit.files
+        if broken == "no number guard" or file.commit <= number
+    }
 
 
 def clean(store, broken=""):
@@ -105,7 +109,9 @@ def run(store, name, broken=""):
         yield
     if broken == "number taken at commit":
         number = max(store.commits, default=0) + 1
-        store.staging[number, name] = {file._replace(commit=number) for file in store.staging.pop(folder, set())}
+        store.staging[number, name] = {
+            file._replace(commit=number) for file in store.staging.pop(folder, set())
+        }
         folder = number, name
         yield
     files = frozenset(store.staging.get(folder, ()))

@@ -32,19 +32,27 @@ class Proxy(BaseHTTPRequestHandler):
         if fate == "reset":
             return self.reset()
         if fate in STATUS:
-            return self.answer(STATUS[fate], {"Content-Type": "application/xml"}, ERROR.format(fate).encode())
+            return self.answer(
+                STATUS[fate], {"Content-Type": "application/xml"}, ERROR.format(fate).encode()
+            )
         status, headers, data = self.ask(body)
         if fate == "lost":
             return self.reset()
-        if fate == "overwrite" and status == 412:  # as a store would that does not know If-None-Match
+        if (
+            fate == "overwrite" and status == 412
+        ):  # as a store would that does not know If-None-Match
             status, headers, data = 200, {"ETag": '"0"'}, b""
-        if fate == "undeleted" and status == 200:  # DeleteObjects refuses key by key, in an answer that is a 200
+        if (
+            fate == "undeleted" and status == 200
+        ):  # DeleteObjects refuses key by key, in an answer that is a 200
             error = "<Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
             data = f"<?xml version='1.0'?><DeleteResult>{error}</DeleteResult>".encode()
         if fate == "cut" and data and self.command != "HEAD":
             self.answer(status, headers, data[: len(data) // 2], len(data))
             return self.reset()
-        self.answer(status, headers, data, headers.get("Content-Length") if self.command == "HEAD" else None)
+        self.answer(
+            status, headers, data, headers.get("Content-Length") if self.command == "HEAD" else None
+        )
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = pass_on
 
@@ -126,5 +134,7 @@ def at_random(fate: str, share: float, seed: int = 0):
 def at(fate: str, method: str, path: str = "", header: str = "", body: bytes = b""):
     """Every request of a method whose path, headers' names and body hold these."""
     return lambda verb, target, headers, data: (
-        fate if verb == method and path in target and header in str(headers).lower() and body in data else None
+        fate
+        if verb == method and path in target and header in str(headers).lower() and body in data
+        else None
     )

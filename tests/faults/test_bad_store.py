@@ -1,8 +1,8 @@
 """A store that is slow, busy, forbidding or wrong: done right, or a clear failure and the tables as they were."""
 
 import pytest
-from conftest import KEY, SECRET, all_tables, play, run_process, song, write_input
 from harness import S3, WHOLE, check_no_gap, published
+from helpers import KEY, SECRET, all_tables, play, run_process, song, write_input
 from proxy import at, at_random, bad_store
 
 import etl
@@ -22,13 +22,17 @@ def run(lakes, name, choose, **options):
         code, said = lakes.run(output, endpoint=store.endpoint, **options)
     again, says = lakes.run(output) if code else (0, "")
     lake = lakes.place(output)
-    assert again == 0 and all(versions == {2: WHOLE} for versions in published(lake).values()), f"{said}\n{says}"
+    assert again == 0 and all(versions == {2: WHOLE} for versions in published(lake).values()), (
+        f"{said}\n{says}"
+    )
     return code, said, store.fates
 
 
 def check_failure(said):
     """One line that names the place; tables are checked before the mending run."""
-    errors = [line for line in said.splitlines() if line.startswith("etl.py: ") and "warning" not in line]
+    errors = [
+        line for line in said.splitlines() if line.startswith("etl.py: ") and "warning" not in line
+    ]
     assert len(errors) == 1 and "s3a://bad-store/" in errors[0], said
     return errors[0]
 
@@ -43,12 +47,16 @@ RANDOM = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 21))])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 21))]
+)
 @pytest.mark.parametrize("name", RANDOM)
 def test_a_store_that_fails_now_and_then(lakes, name, seed):
     code, said, _ = run(lakes, f"{name} {seed}", at_random(*RANDOM[name], seed))
     allowed = {0} if "busy" in name or "delay" in name else {0, 1}
-    if "reset" in name or "lost" in name:  # at the first requests it looks like a server that is down
+    if (
+        "reset" in name or "lost" in name
+    ):  # at the first requests it looks like a server that is down
         assert code != 2 or "no answer; check [AWS] ENDPOINT" in said, said
         allowed.add(2)
     assert code in allowed, said

@@ -9,13 +9,13 @@ from sys import executable
 
 import pytest
 import reference
-from conftest import ROOT, all_tables, play, run_process, song, write_input
+from helpers import ROOT, all_tables, play, run_process, song, write_input
 
 import etl
 
 CODE = """
 import sys
-sys.path[:0] = [{root!r}, {faults!r}]
+sys.path[:0] = [{root!r}, {tests!r}, {faults!r}]
 import harness
 if {point}:
     harness.signal_before(*{point})
@@ -37,12 +37,18 @@ POINTS = {  # function of etl, which call of it, and seconds after it
     "before the clean-up": ("clean", 2),
     "before the summary": ("summary", 1),
 }
-QUICK = {("SIGKILL", "while tables are staged"), ("SIGTERM", "before the commit"), ("SIGTERM", "before the clean-up")}
+QUICK = {
+    ("SIGKILL", "while tables are staged"),
+    ("SIGTERM", "before the commit"),
+    ("SIGTERM", "before the clean-up"),
+}
 EVENTS = [[play(itemInSession=item) for item in range(40)], [play(userId="9", level="paid")]]
 
 
 def code_of(*point):
-    return CODE.format(root=str(ROOT), faults=str(Path(__file__).parent), point=point)
+    return CODE.format(
+        root=str(ROOT), tests=str(ROOT / "tests"), faults=str(Path(__file__).parent), point=point
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +69,9 @@ def lake(job, folder, tmp_path):
 def check_rerun(job, folder, lake):
     again = job(folder / "in", output=lake)
     assert again.code == 0, again.err
-    files = {side: sorted((folder / "in" / side).rglob("*.json")) for side in ("song_data", "log_data")}
+    files = {
+        side: sorted((folder / "in" / side).rglob("*.json")) for side in ("song_data", "log_data")
+    }
     tables, *_ = reference.derive(*([path.read_bytes() for path in files[side]] for side in files))
     assert all_tables(lake) == {table: sorted(rows, key=repr) for table, rows in tables.items()}
 
@@ -76,13 +84,18 @@ def check_rerun(job, folder, lake):
         for point in POINTS
     ],
 )
-def test_a_run_that_dies_anywhere_loses_nothing_and_the_next_is_right(job, folder, lake, tmp_path, kind, point):
+def test_a_run_that_dies_anywhere_loses_nothing_and_the_next_is_right(
+    job, folder, lake, tmp_path, kind, point
+):
     old = all_tables(lake)
     name, number, *wait = POINTS[point]
     code = code_of(name, number, int(getattr(signal, kind)), *wait)
     died = run_process("--input", folder / "in", "--output", lake, cwd=tmp_path, code=code)
     assert died.returncode == (-9 if kind == "SIGKILL" else 130), died.stderr
-    found, new = all_tables(lake), etl.newest(etl.open_place(f"file://{lake}", None, None), "done") == 2
+    found, new = (
+        all_tables(lake),
+        etl.newest(etl.open_place(f"file://{lake}", None, None), "done") == 2,
+    )
     for table, rows in old.items():
         assert new or set(rows) <= set(found[table]), table
     if kind != "SIGKILL":
@@ -97,7 +110,13 @@ def start(folder, lake, cwd, *point):
 
 @pytest.mark.parametrize(
     ("together", "apart"),
-    [(2, 1), *(pytest.param(*case, marks=pytest.mark.long) for case in ((2, 0), (2, 4), (5, 0), (5, 1), (5, 4)))],
+    [
+        (2, 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in ((2, 0), (2, 4), (5, 0), (5, 1), (5, 4))
+        ),
+    ],
 )
 def test_whole_runs_at_once_leave_the_tables_of_one(job, folder, lake, tmp_path, together, apart):
     runs = []
@@ -107,14 +126,20 @@ def test_whole_runs_at_once_leave_the_tables_of_one(job, folder, lake, tmp_path,
     ends = [(*run.communicate(timeout=600), run.returncode) for run in runs]
     codes = [code for *_, code in ends]
     assert set(codes) <= {0, 75} and 0 in codes, ends
-    assert codes.count(0) == sum("Nothing to do" in out or "the tables are in" in out for out, _, _ in ends)
+    assert codes.count(0) == sum(
+        "Nothing to do" in out or "the tables are in" in out for out, _, _ in ends
+    )
     check_rerun(job, folder, lake)
     assert not list(lake.glob("_etl/staging/*")) and not list(lake.glob("_etl/probes/*"))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("point", "code"), [(("commit", 1), 75), (("publish", 1), 0)], ids=["commit", "publish"])
-def test_a_whole_run_that_sleeps_while_another_finishes_changes_nothing(job, folder, lake, tmp_path, point, code):
+@pytest.mark.parametrize(
+    ("point", "code"), [(("commit", 1), 75), (("publish", 1), 0)], ids=["commit", "publish"]
+)
+def test_a_whole_run_that_sleeps_while_another_finishes_changes_nothing(
+    job, folder, lake, tmp_path, point, code
+):
     sleeper = start(folder, lake, tmp_path, *point, int(signal.SIGSTOP))
     state = Path(f"/proc/{sleeper.pid}/stat")
     while state.read_text().rpartition(")")[2].split()[0] != "T":

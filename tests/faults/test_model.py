@@ -72,10 +72,14 @@ def interleave(seed, broken=""):
         return last[0]
 
     codes = drive(store, [run(store, name, broken) for name in "abc"], choose, crashes)
-    unfinished = 1 in codes.values()  # a slow publisher's copies came between a faster one's deletes and its check
+    unfinished = (
+        1 in codes.values()
+    )  # a slow publisher's copies came between a faster one's deletes and its check
     if not crashes:
         assert 0 in codes.values(), codes
-        assert unfinished or store.is_settled(), "overlapping runs left a mixture and did not say so"
+        assert unfinished or store.is_settled(), (
+            "overlapping runs left a mixture and did not say so"
+        )
     assert finish(store, "last", broken) == 0
     assert store.is_settled(), "a further run did not mend it"
     return unfinished
@@ -83,7 +87,9 @@ def interleave(seed, broken=""):
 
 def test_overlapping_runs_leave_the_newest_commit_whole():
     unfinished = sum(interleave(seed) for seed in range(INTERLEAVINGS))
-    assert unfinished < INTERLEAVINGS / 50  # exit 1, "publication unfinished; run again": allowed, and rare
+    assert (
+        unfinished < INTERLEAVINGS / 50
+    )  # exit 1, "publication unfinished; run again": allowed, and rare
 
 
 @pytest.mark.parametrize("broken", RULES)

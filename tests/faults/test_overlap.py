@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from conftest import files_below
 from harness import WHOLE, Child, published, write_version
+from helpers import files_below
 
 import etl
 
@@ -19,13 +19,24 @@ class Runs:
     def start(self, **options):
         self.count += 1
         write_version(self.folder / f"in {self.count}", self.count)
-        return Child(self.folder, "--input", self.folder / f"in {self.count}", "--output", self.lake, **options)
+        return Child(
+            self.folder,
+            "--input",
+            self.folder / f"in {self.count}",
+            "--output",
+            self.lake,
+            **options,
+        )
 
     def tables(self):
         return published(etl.open_place(f"file://{self.lake}", None, None))
 
     def table_files(self):
-        return {name: file for name, file in files_below(self.lake).items() if not name.startswith("_etl")}
+        return {
+            name: file
+            for name, file in files_below(self.lake).items()
+            if not name.startswith("_etl")
+        }
 
 
 @pytest.fixture
@@ -47,7 +58,9 @@ def test_of_runs_at_once_one_commits_at_a_time_and_the_tables_are_its(runs, toge
             assert code in (0, 75) or "publication unfinished; run again" in said, said
         assert runs.start().end()[0] == 0
         assert all(versions == {runs.count: WHOLE} for versions in runs.tables().values())
-        assert not list(runs.lake.glob("_etl/staging/*")) and not list(runs.lake.glob("_etl/probes/*"))
+        assert not list(runs.lake.glob("_etl/staging/*")) and not list(
+            runs.lake.glob("_etl/probes/*")
+        )
     commits = sorted(int(path.stem) for path in runs.lake.glob("_etl/commits/*"))
     assert commits == list(range(1, len(commits) + 1))
 
@@ -55,9 +68,16 @@ def test_of_runs_at_once_one_commits_at_a_time_and_the_tables_are_its(runs, toge
 @pytest.mark.parametrize(
     ("pause", "code"),
     [(("commit", 1), 75), (("publish", 1), 0), (("superseded", 2), 0), (("clean", 2), 0)],
-    ids=["before its commit", "before it publishes", "between copies and deletes", "before it cleans up"],
+    ids=[
+        "before its commit",
+        "before it publishes",
+        "between copies and deletes",
+        "before it cleans up",
+    ],
 )
-def test_a_run_that_sleeps_while_another_finishes_changes_nothing_that_readers_see(runs, pause, code):
+def test_a_run_that_sleeps_while_another_finishes_changes_nothing_that_readers_see(
+    runs, pause, code
+):
     assert runs.start().end()[0] == 0
     sleeper = runs.start(pause=pause)
     sleeper.wait_until_stopped()

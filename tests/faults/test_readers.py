@@ -12,13 +12,17 @@ from harness import WHOLE
 from test_overlap import Runs
 
 READERS = {
-    "DuckDB": lambda folder, spark: duckdb.connect().execute(f"FROM read_parquet('{folder}/**/*.parquet')").fetchall(),
+    "DuckDB": lambda folder, spark: (
+        duckdb.connect().execute(f"FROM read_parquet('{folder}/**/*.parquet')").fetchall()
+    ),
     "Polars": lambda folder, spark: polars.read_parquet(f"{folder}/**/*.parquet").rows(),
     "PyArrow": lambda folder, spark: [
         (row["version"], row["row"])
         for row in pyarrow.dataset.dataset(folder, partitioning="hive").to_table().to_pylist()
     ],
-    "Spark": lambda folder, spark: [tuple(row) for row in spark.read.parquet(str(folder)).collect()],
+    "Spark": lambda folder, spark: [
+        tuple(row) for row in spark.read.parquet(str(folder)).collect()
+    ],
 }
 
 
@@ -59,4 +63,6 @@ def test_no_reader_ever_gets_fewer_rows_than_a_whole_commit(spark, tmp_path, pub
     print(seen)
     assert codes == {0}
     assert all(results["one set"] > 0 for results in seen.values()), seen
-    assert not any(result.startswith("gap") for results in seen.values() for result in results), seen
+    assert not any(result.startswith("gap") for results in seen.values() for result in results), (
+        seen
+    )

@@ -3,8 +3,8 @@
 from itertools import count
 
 import pytest
-from conftest import KEY, SECRET
 from harness import S3, WHOLE, Faults, Local, check_no_gap, published
+from helpers import KEY, SECRET
 
 import etl
 
@@ -37,7 +37,11 @@ def test_whichever_request_goes_wrong_no_row_is_lost_and_the_next_run_mends_it(r
         output = lakes.copy(f"{way}-{number}")
         code, said = lakes.run(output, faults=(way, number))
         lake = lakes.place(output)
-        tables, commits, done = published(lake), etl.newest(lake, "commits"), etl.newest(lake, "done")
+        tables, commits, done = (
+            published(lake),
+            etl.newest(lake, "commits"),
+            etl.newest(lake, "done"),
+        )
         for versions in tables.values():
             check_no_gap(versions, {1, 2})
         is_old = all(versions == {1: WHOLE} for versions in tables.values())
@@ -45,7 +49,11 @@ def test_whichever_request_goes_wrong_no_row_is_lost_and_the_next_run_mends_it(r
         if code == 0:
             assert is_new and done == 2, said
         elif code > 0:
-            errors = [line for line in said.splitlines() if line.startswith("etl.py: ") and "warning" not in line]
+            errors = [
+                line
+                for line in said.splitlines()
+                if line.startswith("etl.py: ") and "warning" not in line
+            ]
             assert len(errors) == 1, said
             assert ("nothing is published" in said) <= (is_old and commits == 1), said
             assert ("commit 2 is made" in said) <= (commits == 2), said

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import SAMPLE, files_below, play, song, write_input
+from helpers import SAMPLE, files_below, play, song, write_input
 
 import etl
 
@@ -57,7 +57,9 @@ def test_a_full_disk(job, first, tmp_path):
     full = tmp_path / "output" / "_etl"
     kept = shutil.move(full, tmp_path / "kept")
     full.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", full], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", full], capture_output=True
+    ).returncode:
         pytest.skip("mounting takes root")
     try:
         shutil.copytree(kept, full, dirs_exist_ok=True)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from io import BytesIO
 
 import aws
@@ -19,16 +19,21 @@ import iam
 import pytest
 from botocore import xform_name
 from botocore.awsrequest import AWSResponse
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError, UnauthorizedSSOTokenError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+    UnauthorizedSSOTokenError,
+)
 from botocore.stub import Stubber
-from cloud_fixtures import ACCOUNT, BUCKET, INPUT, OUTPUT, REGION, client, dry_requests, fill
-from conftest import ROOT
+from fake_aws import ACCOUNT, BUCKET, INPUT, OUTPUT, REGION, client, dry_requests, fill
+from helpers import ROOT
 from moto.emr.models import emr_backends
 
 PLACES = ["--input", INPUT, "--output", OUTPUT]
 RUN = ["run", *PLACES, "--subnet", "subnet-1"]
 LOG = "emr/logs"
-LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -69,7 +74,9 @@ def clusters(account, monkeypatch):
                 cluster.state = cluster_state
                 for step in cluster.steps:
                     step.state = step_state
-                    put_logs(f"{LOG}/{cluster.id}/steps/{step.id}", pass_through.spark, pass_through.job)
+                    put_logs(
+                        f"{LOG}/{cluster.id}/steps/{step.id}", pass_through.spark, pass_through.job
+                    )
 
         monkeypatch.setattr(aws, "pause", next_state)
 
@@ -81,7 +88,9 @@ def put_logs(folder: str, spark: str, job: str) -> None:
     """Logs as EMR leaves them: spark-submit sends both streams of the job to its stdout."""
     for name, text in (("stderr", spark), ("stdout", job)):
         if spark or job:
-            client("s3").put_object(Bucket=BUCKET, Key=f"{folder}/{name}.gz", Body=gzip.compress(text.encode()))
+            client("s3").put_object(
+                Bucket=BUCKET, Key=f"{folder}/{name}.gz", Body=gzip.compress(text.encode())
+            )
 
 
 def later(report: bytes) -> dict:
@@ -92,32 +101,51 @@ def later(report: bytes) -> dict:
 # ── What is asked for ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_cluster_ends_with_its_step_and_after_an_idle_hour(account, requests, clusters, said, recorded):
+def test_the_cluster_ends_with_its_step_and_after_an_idle_hour(
+    account, requests, clusters, said, recorded
+):
     fill(later(recorded.report))
     clusters(("RUNNING", "RUNNING"), ("TERMINATING", "COMPLETED"))
     code, _, _ = said(*RUN, "--spot", "0.5", "--count", "4", "--tag", "team=data", "--", "--force")
     (request,) = [parameters for name, parameters in requests if name == "emr.run_job_flow"]
     instances, (step,) = request["Instances"], request["Steps"]
     assert code == 0
-    assert (instances["KeepJobFlowAliveWhenNoSteps"], instances["TerminationProtected"]) == (False, False)
+    assert (instances["KeepJobFlowAliveWhenNoSteps"], instances["TerminationProtected"]) == (
+        False,
+        False,
+    )
     assert request["AutoTerminationPolicy"] == {"IdleTimeout": 3600}
     assert step["ActionOnFailure"] == "TERMINATE_CLUSTER"
     assert step["HadoopJarStep"]["Args"][-5:] == ["--input", INPUT, "--output", OUTPUT, "--force"]
     assert "spark.yarn.maxAppAttempts=1" in step["HadoopJarStep"]["Args"]
     core = instances["InstanceFleets"][1]
     assert (core["TargetOnDemandCapacity"], core["TargetSpotCapacity"]) == (2, 2)
-    assert request["ReleaseLabel"] == "emr-spark-8.1.0" and {"Key": "team", "Value": "data"} in request["Tags"]
-    script = next(argument for argument in step["HadoopJarStep"]["Args"] if argument.endswith("etl.py"))
+    assert (
+        request["ReleaseLabel"] == "emr-spark-8.1.0"
+        and {"Key": "team", "Value": "data"} in request["Tags"]
+    )
+    script = next(
+        argument for argument in step["HadoopJarStep"]["Args"] if argument.endswith("etl.py")
+    )
     key = script.removeprefix(f"s3://{BUCKET}/")
-    assert client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read() == (ROOT / "etl.py").read_bytes()
+    assert (
+        client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        == (ROOT / "etl.py").read_bytes()
+    )
 
 
-@pytest.mark.parametrize(("release", "python"), [("emr-7.14.0", "python3.9"), ("emr-spark-8.1.0", "python3.11")])
+@pytest.mark.parametrize(
+    ("release", "python"), [("emr-7.14.0", "python3.9"), ("emr-spark-8.1.0", "python3.11")]
+)
 @pytest.mark.parametrize(("mode", "nodes"), [("client", "master"), ("cluster", "all")])
-def test_the_bootstrap_installs_for_the_drivers_python_where_the_driver_can_run(release, python, mode, nodes, capsys):
+def test_the_bootstrap_installs_for_the_drivers_python_where_the_driver_can_run(
+    release, python, mode, nodes, capsys
+):
     sent = dry_requests(emr, capsys, *RUN, "--release", release, "--deploy-mode", mode)
     (bootstrap,) = dict(sent)["emr.run_job_flow"]["BootstrapActions"]
-    needed = [line for line in (ROOT / "requirements.txt").read_text().split() if "pyspark" not in line]
+    needed = [
+        line for line in (ROOT / "requirements.txt").read_text().split() if "pyspark" not in line
+    ]
     assert bootstrap["ScriptBootstrapAction"]["Args"] == [nodes, python, "/opt/sparkify", *needed]
     assert len(needed) == 2
 
@@ -138,15 +166,27 @@ def test_a_dry_run_sends_nothing_and_claims_nothing(monkeypatch, capsys):
         raise AssertionError(f"{operation} was sent")
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", refuse)
-    for command in [*COMMANDS[:5], ["status", "j-1"], ["logs", "j-1"], ["terminate", "a/b"], ["cost"]]:
+    for command in [
+        *COMMANDS[:5],
+        ["status", "j-1"],
+        ["logs", "j-1"],
+        ["terminate", "a/b"],
+        ["cost"],
+    ]:
         assert dry_requests(emr, capsys, *command), command
         emr.main([*command, "--dry-run", "--region", REGION])
-        claims = [line for line in capsys.readouterr().out.splitlines() if not re.match(r"[ {}]", line)]
+        claims = [
+            line for line in capsys.readouterr().out.splitlines() if not re.match(r"[ {}]", line)
+        ]
         assert all(line.startswith("Left out") for line in claims), command
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:1] + command[5:6]))
-def test_each_request_has_a_dry_run_twin(command, account, requests, clusters, said, recorded, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda command: " ".join(command[:1] + command[5:6])
+)
+def test_each_request_has_a_dry_run_twin(
+    command, account, requests, clusters, said, recorded, monkeypatch, capsys
+):
     monkeypatch.setattr(emr, "packed_requirements", lambda python: b"zip")
     fill(later(recorded.report))
     clusters(("TERMINATING", "COMPLETED"))
@@ -160,29 +200,47 @@ def test_each_request_has_a_dry_run_twin(command, account, requests, clusters, s
     printed = dry_requests(emr, capsys, *command)
     assert requests and {name for name, _ in requests} <= {name for name, _ in printed}
     sent, twins = dict(requests), dict(printed)
-    for name in ("emr.run_job_flow", "emr-serverless.create_application", "ec2.create_tags", "iam.create_role"):
+    for name in (
+        "emr.run_job_flow",
+        "emr-serverless.create_application",
+        "ec2.create_tags",
+        "iam.create_role",
+    ):
         if name in sent and "--subnet" in command:
             sent[name].pop("Name", None), twins[name].pop("Name", None)  # it holds the time
             assert sent[name] == twins[name]
 
 
-def test_setup_makes_roles_a_private_bucket_and_tagged_subnets_and_may_be_repeated(account, said, requests):
+def test_setup_makes_roles_a_private_bucket_and_tagged_subnets_and_may_be_repeated(
+    account, said, requests
+):
     for _ in range(2):
         assert said("setup", *PLACES)[0] == 0
     s3, roles = client("s3"), client("iam")
     assert all(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values())
     assert s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
     (rule,) = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
-    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1} and rule["Status"] == "Enabled"
+    assert (
+        rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+        and rule["Status"] == "Enabled"
+    )
     names = iam.Names("aws", REGION, ACCOUNT, INPUT, OUTPUT, "s3://lake/emr", "s3://lake/emr/logs")
     held = roles.get_role_policy(RoleName=iam.JOB_ROLE, PolicyName=iam.JOB_ROLE)["PolicyDocument"]
     assert held == iam.job_policy(names)
-    versions = roles.list_policy_versions(PolicyArn=names.arn("iam", f"policy/{iam.LAUNCH_POLICY}"))["Versions"]
-    assert [version["Document"] for version in versions if version["IsDefaultVersion"]] == [iam.launch_policy(names)]
-    (profile,) = roles.get_instance_profile(InstanceProfileName=iam.JOB_ROLE)["InstanceProfile"]["Roles"]
+    versions = roles.list_policy_versions(
+        PolicyArn=names.arn("iam", f"policy/{iam.LAUNCH_POLICY}")
+    )["Versions"]
+    assert [version["Document"] for version in versions if version["IsDefaultVersion"]] == [
+        iam.launch_policy(names)
+    ]
+    (profile,) = roles.get_instance_profile(InstanceProfileName=iam.JOB_ROLE)["InstanceProfile"][
+        "Roles"
+    ]
     assert profile["RoleName"] == iam.JOB_ROLE
     assert not {"iam.create_access_key", "iam.create_user"} & {name for name, _ in requests}
-    tagged = client("ec2").describe_subnets(Filters=[{"Name": f"tag:{next(iter(iam.FOR_EMR))}", "Values": ["true"]}])
+    tagged = client("ec2").describe_subnets(
+        Filters=[{"Name": f"tag:{next(iter(iam.FOR_EMR))}", "Values": ["true"]}]
+    )
     assert tagged["Subnets"]
 
 
@@ -192,13 +250,17 @@ def test_setup_tags_the_security_groups_that_an_earlier_cluster_left(account, sa
     for name in ("ElasticMapReduce-master", "mine"):
         ec2.create_security_group(GroupName=name, Description="-", VpcId=vpc)
     assert said("setup", *PLACES)[0] == 0
-    tagged = ec2.describe_security_groups(Filters=[{"Name": "tag-key", "Values": list(iam.FOR_EMR)}])
+    tagged = ec2.describe_security_groups(
+        Filters=[{"Name": "tag-key", "Values": list(iam.FOR_EMR)}]
+    )
     assert [group["GroupName"] for group in tagged["SecurityGroups"]] == ["ElasticMapReduce-master"]
 
 
 def test_setup_leaves_what_a_bucket_says_already(account, said):
     fill({})
-    kept = {"Rules": [{"ID": "mine", "Status": "Enabled", "Prefix": "x", "Expiration": {"Days": 3}}]}
+    kept = {
+        "Rules": [{"ID": "mine", "Status": "Enabled", "Prefix": "x", "Expiration": {"Days": 3}}]
+    }
     client("s3").put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration=kept)
     assert said("setup", *PLACES)[0] == 0
     (rule,) = client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
@@ -210,11 +272,20 @@ def test_setup_leaves_what_a_bucket_says_already(account, said):
 
 def test_a_run_shows_its_states_and_the_jobs_own_summary(account, clusters, said, recorded):
     fill(later(recorded.report))
-    clusters(("BOOTSTRAPPING", "PENDING"), ("RUNNING", "RUNNING"), ("RUNNING", "RUNNING"), ("TERMINATING", "COMPLETED"))
+    clusters(
+        ("BOOTSTRAPPING", "PENDING"),
+        ("RUNNING", "RUNNING"),
+        ("RUNNING", "RUNNING"),
+        ("TERMINATING", "COMPLETED"),
+    )
     code, out, _ = said(*RUN)
     assert code == 0
     states = re.findall(r"cluster (\w+), step (\w+)", out)
-    assert states[1:] == [("BOOTSTRAPPING", "PENDING"), ("RUNNING", "RUNNING"), ("TERMINATING", "COMPLETED")]
+    assert states[1:] == [
+        ("BOOTSTRAPPING", "PENDING"),
+        ("RUNNING", "RUNNING"),
+        ("TERMINATING", "COMPLETED"),
+    ]
     report = json.loads(recorded.report)
     assert f"{report['events']['lines']:,} lines" in out
     for table, made in report["tables"].items():
@@ -242,10 +313,15 @@ def test_a_summary_that_ended_otherwise_is_anothers(account, clusters, said, rec
 REFUSED = "s3://source/in/log_data: 9 of 10 lines are malformed or invalid, more than MAX_REJECTED = 0.01 allows"
 
 
-def test_a_refused_run_exits_as_the_job_did_and_says_what_it_said(account, clusters, said, recorded):
+def test_a_refused_run_exits_as_the_job_did_and_says_what_it_said(
+    account, clusters, said, recorded
+):
     report = {**json.loads(recorded.report), "exit": 3, "error": REFUSED, "commit": None}
     fill(later(json.dumps(report).encode()))
-    clusters.spark, clusters.job = "INFO Client: noise\nCommand exiting with ret '3'\n", f"etl.py: {REFUSED}\n"
+    clusters.spark, clusters.job = (
+        "INFO Client: noise\nCommand exiting with ret '3'\n",
+        f"etl.py: {REFUSED}\n",
+    )
     clusters(("TERMINATING", "FAILED"))
     code, out, err = said(*RUN)
     assert (code, len(err.splitlines())) == (3, 1)
@@ -261,9 +337,13 @@ def test_a_run_that_fails_before_it_reads_exits_as_its_stderr_says(account, clus
     assert code == 2 and err.endswith("s3://source/in: there is no such bucket\n")
 
 
-def test_in_cluster_mode_the_message_comes_from_the_drivers_container(account, clusters, said, monkeypatch):
+def test_in_cluster_mode_the_message_comes_from_the_drivers_container(
+    account, clusters, said, monkeypatch
+):
     fill({})
-    clusters.spark = "Application application_1_0002 finished with failed status\nCommand exiting with ret '1'"
+    clusters.spark = (
+        "Application application_1_0002 finished with failed status\nCommand exiting with ret '1'"
+    )
     clusters(("TERMINATING", "FAILED"))
     move, paused = aws.pause, []
 
@@ -274,7 +354,11 @@ def test_in_cluster_mode_the_message_comes_from_the_drivers_container(account, c
             return
         (cluster,) = emr_backends[ACCOUNT][REGION].clusters
         for container, text in (("01_000002", "executor"), ("01_000001", f"etl.py: {REFUSED}")):
-            put_logs(f"{LOG}/{cluster}/containers/application_1_0002/container_1_0002_{container}", "INFO", text)
+            put_logs(
+                f"{LOG}/{cluster}/containers/application_1_0002/container_1_0002_{container}",
+                "INFO",
+                text,
+            )
 
     monkeypatch.setattr(aws, "pause", put_container_log)
     code, out, err = said(*RUN, "--deploy-mode", "cluster")
@@ -285,7 +369,9 @@ def test_without_a_log_the_way_to_it_is_said(account, clusters, said):
     fill({})
     clusters(("TERMINATING", "FAILED"))
     code, _, err = said(*RUN)
-    assert code == 1 and re.search(r"no log on S3 yet; later: python cloud/emr.py logs j-\w+ --region us-west-2", err)
+    assert code == 1 and re.search(
+        r"no log on S3 yet; later: python cloud/emr.py logs j-\w+ --region us-west-2", err
+    )
 
 
 def test_ctrl_c_says_what_still_runs_and_how_to_end_it(account, said, monkeypatch):
@@ -318,7 +404,10 @@ def fail(monkeypatch, operation: str, error: Exception, times: int = 99, after: 
 
 
 def refusal(code: str, message: str, status: int = 400) -> ClientError:
-    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    answer = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
     return ClientError(answer, "RunJobFlow")
 
 
@@ -326,7 +415,9 @@ LOST = ReadTimeoutError(endpoint_url="https://elasticmapreduce.us-west-2.amazona
 
 
 @pytest.mark.parametrize("error", [LOST, refusal("InternalServerError", "later", 500)], ids=str)
-def test_a_cluster_whose_answer_was_lost_is_found_by_its_name(account, clusters, said, recorded, monkeypatch, error):
+def test_a_cluster_whose_answer_was_lost_is_found_by_its_name(
+    account, clusters, said, recorded, monkeypatch, error
+):
     fill(later(recorded.report))
     clusters(("TERMINATING", "COMPLETED"))
     fail(monkeypatch, "RunJobFlow", error, after=True)
@@ -343,7 +434,9 @@ def test_ctrl_c_while_a_cluster_starts_ends_with_the_way_to_end_it(account, said
     assert code == 130 and f"python cloud/emr.py terminate {cluster} --region us-west-2" in err
 
 
-NO_NETWORK = EndpointConnectionError(endpoint_url="https://elasticmapreduce.us-west-2.amazonaws.com")
+NO_NETWORK = EndpointConnectionError(
+    endpoint_url="https://elasticmapreduce.us-west-2.amazonaws.com"
+)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +457,11 @@ def test_a_cluster_that_may_yet_start_is_named(account, said, monkeypatch, error
 
 def test_a_cluster_is_named_when_watching_it_fails(account, said, monkeypatch):
     fill({})
-    fail(monkeypatch, "DescribeCluster", refusal("AccessDeniedException", "User is not authorized to perform"))
+    fail(
+        monkeypatch,
+        "DescribeCluster",
+        refusal("AccessDeniedException", "User is not authorized to perform"),
+    )
     code, _, err = said(*RUN)
     (cluster,) = emr_backends[ACCOUNT][REGION].clusters
     assert code == 1 and f"terminate {cluster}" in err and "attach the policy" in err
@@ -399,15 +496,34 @@ def test_throttled_polls_are_asked_again(account, clusters, said, recorded, monk
 @pytest.mark.parametrize(
     ("error", "remedy"),
     [
-        (refusal("ValidationException", "Invalid InstanceProfile: sparkify-etl-job."), "`emr.py setup` creates them"),
-        (refusal("ValidationException", "sparkify-etl-service is invalid"), "`emr.py setup` creates them"),
-        (refusal("ValidationException", "Subnet is required : The specified instance type ..."), "with --subnet"),
         (
-            refusal("ValidationException", "The supplied release label is invalid: emr-spark-8.1.0."),
+            refusal("ValidationException", "Invalid InstanceProfile: sparkify-etl-job."),
+            "`emr.py setup` creates them",
+        ),
+        (
+            refusal("ValidationException", "sparkify-etl-service is invalid"),
+            "`emr.py setup` creates them",
+        ),
+        (
+            refusal("ValidationException", "Subnet is required : The specified instance type ..."),
+            "with --subnet",
+        ),
+        (
+            refusal(
+                "ValidationException", "The supplied release label is invalid: emr-spark-8.1.0."
+            ),
             "another --release",
         ),
-        (refusal("ValidationException", "The number of vCPUs exceeds the EC2 service quota"), "Service Quotas"),
-        (refusal("ExpiredTokenException", "The security token included in the request is expired"), "sign in again"),
+        (
+            refusal("ValidationException", "The number of vCPUs exceeds the EC2 service quota"),
+            "Service Quotas",
+        ),
+        (
+            refusal(
+                "ExpiredTokenException", "The security token included in the request is expired"
+            ),
+            "sign in again",
+        ),
         (refusal("ThrottlingException", "Rate exceeded"), "try again in a minute"),
         (
             refusal(
@@ -417,7 +533,13 @@ def test_throttled_polls_are_asked_again(account, clusters, said, recorded, monk
             ),
             "attach the policy",
         ),
-        (refusal("UnrecognizedClientException", "The security token included in the request is invalid."), "--region"),
+        (
+            refusal(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+            ),
+            "--region",
+        ),
         (UnauthorizedSSOTokenError(), "aws sso login"),
     ],
     ids=lambda value: str(value)[-30:],
@@ -430,7 +552,9 @@ def test_what_goes_wrong_is_one_line_with_its_remedy(account, said, monkeypatch,
     assert not emr_backends[ACCOUNT][REGION].clusters
 
 
-def test_a_quota_that_ends_the_cluster_is_said_with_its_remedy(account, clusters, said, monkeypatch):
+def test_a_quota_that_ends_the_cluster_is_said_with_its_remedy(
+    account, clusters, said, monkeypatch
+):
     fill({})
     told = "The number of vCPUs for instance type m5.xlarge exceeds the EC2 service quota for that type."
     describe = emr.cluster_state
@@ -450,7 +574,9 @@ def test_a_quota_that_ends_the_cluster_is_said_with_its_remedy(account, clusters
         ([], "no subnet is tagged for EMR; run `emr.py setup`"),
     ],
 )
-def test_wrong_settings_are_one_line_and_nothing_is_started(account, said, requests, arguments, words):
+def test_wrong_settings_are_one_line_and_nothing_is_started(
+    account, said, requests, arguments, words
+):
     code, _, err = said("run", *PLACES, *arguments)
     assert (code, len(err.splitlines())) == (2, 1) and words in err
     assert "emr.run_job_flow" not in dict(requests)
@@ -488,7 +614,11 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
     stub, request = Stubber(serverless), {"applicationId": "00app", "jobRunId": "00run"}
     make = aws.Aws.client
     monkeypatch.setattr(
-        aws.Aws, "client", lambda self, name, *more: serverless if name == "emr-serverless" else make(self, name, *more)
+        aws.Aws,
+        "client",
+        lambda self, name, *more: (
+            serverless if name == "emr-serverless" else make(self, name, *more)
+        ),
     )
 
     arn = f"arn:aws:emr-serverless:{REGION}:{ACCOUNT}:/applications/00app"
@@ -516,7 +646,10 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
     stub.add_response("create_application", made)
     stub.add_response("get_application", {"application": {**described, "state": "CREATING"}})
     stub.add_response("get_application", {"application": described})
-    stub.add_response("start_job_run", {"applicationId": "00app", "jobRunId": "00run", "arn": arn + "/jobruns/00run"})
+    stub.add_response(
+        "start_job_run",
+        {"applicationId": "00app", "jobRunId": "00run", "arn": arn + "/jobruns/00run"},
+    )
     answer_states(("SCHEDULED", "-"), ("RUNNING", "-"), ("SUCCESS", "-"))
     with stub:
         code, out, _ = said("run", *PLACES, "--serverless")
@@ -533,7 +666,9 @@ def test_a_serverless_run_on_spark_8_shows_the_jobs_own_end(account, said, recor
 def test_what_is_a_clusters_only_is_refused_of_a_serverless_run(said, capsys):
     with pytest.raises(SystemExit, match="2"):
         said("run", *PLACES, "--serverless", "--spot", "0.5", "--instance-types", "c7g.large")
-    assert "--serverless has no --spot, --instance-types: leave out either" in capsys.readouterr().err
+    assert (
+        "--serverless has no --spot, --instance-types: leave out either" in capsys.readouterr().err
+    )
 
 
 def test_a_serverless_run_that_may_have_started_is_said(account, said, monkeypatch):
@@ -541,10 +676,14 @@ def test_a_serverless_run_that_may_have_started_is_said(account, said, monkeypat
     monkeypatch.setattr(emr, "packed_requirements", lambda python: b"zip")
     fail(monkeypatch, "StartJobRun", KeyboardInterrupt())
     code, _, err = said("run", *PLACES, "--serverless", "--release", "emr-7.14.0")
-    assert code == 130 and re.search(r"a run on application \S+ may yet start; look with `python cloud/emr.py", err)
+    assert code == 130 and re.search(
+        r"a run on application \S+ may yet start; look with `python cloud/emr.py", err
+    )
 
 
-@pytest.mark.parametrize(("release", "obstore"), [("emr-7.14.0", "0.8.2"), ("emr-spark-8.1.0", "0.12.")])
+@pytest.mark.parametrize(
+    ("release", "obstore"), [("emr-7.14.0", "0.8.2"), ("emr-spark-8.1.0", "0.12.")]
+)
 def test_the_packages_for_serverless_are_those_that_its_python_can_load(release, obstore):
     packed = emr.packed_requirements(emr.python_of(release))
     names = zipfile.ZipFile(BytesIO(packed)).namelist()
@@ -557,10 +696,15 @@ def test_the_packages_for_serverless_are_those_that_its_python_can_load(release,
 
 
 @pytest.mark.parametrize(
-    ("nodes", "is_master", "installed"), [("master", "true", True), ("master", "false", False), ("all", "false", True)]
+    ("nodes", "is_master", "installed"),
+    [("master", "true", True), ("master", "false", False), ("all", "false", True)],
 )
-def test_the_bootstrap_gives_the_driver_its_packages_and_other_nodes_none(tmp_path, nodes, is_master, installed):
-    (tmp_path / "instance.json").write_text(f'{{"isMaster": {is_master}, "isRunningNameNode": true}}')
+def test_the_bootstrap_gives_the_driver_its_packages_and_other_nodes_none(
+    tmp_path, nodes, is_master, installed
+):
+    (tmp_path / "instance.json").write_text(
+        f'{{"isMaster": {is_master}, "isRunningNameNode": true}}'
+    )
     python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
     dnf = f'#!/bin/sh\n[ "$*" = "install -y -q python3.99" ] && cp {tmp_path}/python {tmp_path}/python3.99\n'
     there = {"sudo": '#!/bin/sh\nexec "$@"\n', "dnf": dnf, "python": python}
@@ -584,7 +728,9 @@ def test_the_cost_is_said_before_with_what_it_leaves_out(account, said, monkeypa
     pricing = client("pricing")
     make = aws.Aws.client
     monkeypatch.setattr(
-        aws.Aws, "client", lambda self, name, *more: pricing if name == "pricing" else make(self, name, *more)
+        aws.Aws,
+        "client",
+        lambda self, name, *more: pricing if name == "pricing" else make(self, name, *more),
     )
     with Stubber(pricing) as stub:
         for dollars in ("0.1920000000", "0.0480000000"):
@@ -601,11 +747,16 @@ def test_the_cost_is_said_before_with_what_it_leaves_out(account, said, monkeypa
 def test_status_lists_what_runs_of_this_job(account, clusters, said):
     fill({})
     clusters(("RUNNING", "COMPLETED"))
-    other = {"Name": "other", "Instances": {"MasterInstanceType": "m5.xlarge", "KeepJobFlowAliveWhenNoSteps": True}}
+    other = {
+        "Name": "other",
+        "Instances": {"MasterInstanceType": "m5.xlarge", "KeepJobFlowAliveWhenNoSteps": True},
+    }
     client("emr").run_job_flow(**other, ReleaseLabel="emr-7.14.0", JobFlowRole="x", ServiceRole="y")
     said(*RUN)
     code, out, _ = said("status")
-    (ours,) = [id for id, item in emr_backends[ACCOUNT][REGION].clusters.items() if item.name != "other"]
+    (ours,) = [
+        id for id, item in emr_backends[ACCOUNT][REGION].clusters.items() if item.name != "other"
+    ]
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == [ours]
     said("terminate", ours)
     assert said("status")[1] == f"nothing of this job runs in {REGION}\n"

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from lakes import lake
 
 pytest.importorskip("nbclient")
@@ -13,7 +13,9 @@ import nbformat
 
 def test_the_charts_in_image_are_current(sample_tables):
     for name, svg in examples.draw_charts(lake.open_lake(str(sample_tables))).items():
-        assert (ROOT / "image" / name).read_text() == svg, f"image/{name}: run python analytics/examples.py"
+        assert (ROOT / "image" / name).read_text() == svg, (
+            f"image/{name}: run python analytics/examples.py"
+        )
         assert f"](image/{name})" in (ROOT / "README.md").read_text()
 
 

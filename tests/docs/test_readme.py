@@ -4,12 +4,16 @@ import re
 import runpy
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 import etl
 
 TEXT = (ROOT / "README.md").read_text()
-CELLS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in TEXT.splitlines() if line.startswith("| ")]
+CELLS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in TEXT.splitlines()
+    if line.startswith("| ")
+]
 
 
 def test_the_keys_it_lists_are_the_keys_read():
@@ -28,11 +32,19 @@ def test_its_two_commands_are_there():
 
 
 def test_its_pictures_and_files_are_there():
-    for path in [*re.findall(r"\]\((image/[^)]+)\)", TEXT), "dl.cfg", "LICENSE", "data/generate.py", "bench/run.py"]:
+    for path in [
+        *re.findall(r"\]\((image/[^)]+)\)", TEXT),
+        "dl.cfg",
+        "LICENSE",
+        "data/generate.py",
+        "bench/run.py",
+    ]:
         assert (ROOT / path).is_file(), path
 
 
-@pytest.mark.parametrize(("part", "words"), [("pack", "packed 500 songs"), ("join", "matched 500 plays")])
+@pytest.mark.parametrize(
+    ("part", "words"), [("pack", "packed 500 songs"), ("join", "matched 500 plays")]
+)
 def test_the_parts_of_a_large_run_that_its_estimate_rests_on_can_be_run(spark, capsys, part, words):
     runpy.run_path(str(ROOT / "bench/parts.py"))[part](500)
     assert words in capsys.readouterr().out

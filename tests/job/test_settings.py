@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import KEY, ROOT, SAMPLE, SECRET, run_process
+from helpers import KEY, ROOT, SAMPLE, SECRET, run_process
 
 import etl
 
@@ -34,11 +34,19 @@ def test_defaults(settings, tmp_path):
 
 def test_the_command_line_wins_over_dl_cfg(settings):
     text = DATA + "[JOB]\nMAX_REJECTED = 0.5\nSONGS_PARTITION_BY = year"
-    found = settings(text, "--input", "s3://b/x", "--max-rejected", "0", "--songs-partition-by", "year,artist_id")
-    assert (found.input, found.max_rejected, found.songs_partition_by) == ("s3a://b/x", 0.0, "year,artist_id")
+    found = settings(
+        text, "--input", "s3://b/x", "--max-rejected", "0", "--songs-partition-by", "year,artist_id"
+    )
+    assert (found.input, found.max_rejected, found.songs_partition_by) == (
+        "s3a://b/x",
+        0.0,
+        "year,artist_id",
+    )
 
 
-def test_relative_paths_in_dl_cfg_are_relative_to_it_and_on_the_command_line_to_the_caller(tmp_path, monkeypatch):
+def test_relative_paths_in_dl_cfg_are_relative_to_it_and_on_the_command_line_to_the_caller(
+    tmp_path, monkeypatch
+):
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "my.cfg").write_text(DATA)
     monkeypatch.chdir(tmp_path)
@@ -73,7 +81,10 @@ def test_a_temporary_key_with_its_token_is_accepted(settings):
 
 
 def test_a_layout_is_read_whatever_its_blanks_and_case(settings):
-    assert settings(DATA + "[JOB]\nSONGS_PARTITION_BY = Year, artist_ID\n").songs_partition_by == "year,artist_id"
+    assert (
+        settings(DATA + "[JOB]\nSONGS_PARTITION_BY = Year, artist_ID\n").songs_partition_by
+        == "year,artist_id"
+    )
 
 
 def test_paths_are_given_as_uri_with_a_slash_at_the_end_or_from_home(settings, monkeypatch):
@@ -132,7 +143,9 @@ def test_a_folder_whose_name_begins_like_the_input_is_another_folder(settings):
 
 
 def test_a_config_that_is_not_there(settings):
-    with pytest.raises(etl.Stop, match=r"nowhere.cfg: No such file or directory; name a settings file") as stop:
+    with pytest.raises(
+        etl.Stop, match=r"nowhere.cfg: No such file or directory; name a settings file"
+    ) as stop:
         settings(DATA, "--config", "nowhere.cfg")
     assert stop.value.code == 2
 
@@ -145,14 +158,20 @@ def test_the_shipped_dl_cfg_has_empty_keys_and_the_sample_as_input():
 
 def test_importing_etl_py_does_nothing(tmp_path):
     code = "import sys; sys.path.insert(0, sys.argv[1]); import etl, pyspark; assert not pyspark.SparkContext._jvm"
-    done = subprocess.run([sys.executable, "-c", code, ROOT], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, ROOT], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("folders", "words"),
-    [((), "no such folder"), (("song_data",), "song_data: no object ends in .json"), (None, "no such folder")],
+    [
+        ((), "no such folder"),
+        (("song_data",), "song_data: no object ends in .json"),
+        (None, "no such folder"),
+    ],
 )
 def test_an_input_without_songs_is_refused_before_spark_starts(tmp_path, folders, words):
     if folders is not None:
@@ -167,7 +186,10 @@ def test_an_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     done = run_process("--output", tmp_path / "file" / "out", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "file/out: this user may not read or write there; correct that, or name another folder" in done.stderr
+    assert (
+        "file/out: this user may not read or write there; correct that, or name another folder"
+        in done.stderr
+    )
 
 
 def test_no_java(tmp_path):
@@ -193,6 +215,8 @@ def test_a_path_on_s3_without_credentials(tmp_path):
         "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "default",
     }  # fmt: skip
     env.pop("AWS_PROFILE")
-    done = run_process("--input", "s3://bucket/in", "--output", tmp_path / "out", cwd=tmp_path, env=env)
+    done = run_process(
+        "--input", "s3://bucket/in", "--output", tmp_path / "out", cwd=tmp_path, env=env
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "no AWS credentials in dl.cfg, the environment" in done.stderr

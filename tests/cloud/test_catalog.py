@@ -12,8 +12,8 @@ import catalog
 import duckdb
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from cloud_fixtures import BUCKET, OUTPUT, REGION, client, dry_requests, fill, written
-from conftest import ROOT, free_port
+from fake_aws import BUCKET, OUTPUT, REGION, client, dry_requests, fill, written
+from helpers import ROOT, free_port
 
 import etl
 
@@ -37,18 +37,27 @@ def said(capsys):
 
 
 def tables() -> dict:
-    return {table["Name"]: table for table in client("glue").get_tables(DatabaseName=DATABASE)["TableList"]}
+    return {
+        table["Name"]: table
+        for table in client("glue").get_tables(DatabaseName=DATABASE)["TableList"]
+    }
 
 
 def partitions(table: str) -> dict:
-    pages = client("glue").get_paginator("get_partitions").paginate(DatabaseName=DATABASE, TableName=table)
+    pages = (
+        client("glue")
+        .get_paginator("get_partitions")
+        .paginate(DatabaseName=DATABASE, TableName=table)
+    )
     found = [item for page in pages for item in page["Partitions"]]
     return {tuple(item["Values"]): item["StorageDescriptor"]["Location"] for item in found}
 
 
 def folders(lake, table: str) -> set:
     """The folders that hold the table's files, as the bucket has them."""
-    keys = [key.removeprefix(f"out/{table}/") for key in lake.objects if key.startswith(f"out/{table}/")]
+    keys = [
+        key.removeprefix(f"out/{table}/") for key in lake.objects if key.startswith(f"out/{table}/")
+    ]
     return {key.rpartition("/")[0] for key in keys if key.endswith(".parquet")}
 
 
@@ -58,7 +67,10 @@ def test_the_tables_have_the_columns_types_and_partitions_of_the_lake(lake, said
     assert made.keys() == etl.COLUMNS.keys()
     for name, table in made.items():
         columns = [*table["StorageDescriptor"]["Columns"], *table["PartitionKeys"]]
-        assert ", ".join(f"{column['Name']} {column['Type'].upper()}" for column in columns) == etl.COLUMNS[name]
+        assert (
+            ", ".join(f"{column['Name']} {column['Type'].upper()}" for column in columns)
+            == etl.COLUMNS[name]
+        )
         wanted = {f"s3://{BUCKET}/out/{name}/{folder}/" for folder in folders(lake, name) - {""}}
         assert set(partitions(name).values()) == wanted
         assert bool(table["PartitionKeys"]) == (name not in ("users", "artists"))
@@ -80,13 +92,21 @@ def test_register_mends_what_differs_and_check_names_it(lake, said):
     glue.delete_partition(DatabaseName=DATABASE, TableName="songs", PartitionValues=list(gone))
     stray = catalog.storage(f"s3://{BUCKET}/out/time/year=1999/month=1", [])
     glue.create_partition(
-        DatabaseName=DATABASE, TableName="time", PartitionInput={"Values": ["1999", "1"], "StorageDescriptor": stray}
+        DatabaseName=DATABASE,
+        TableName="time",
+        PartitionInput={"Values": ["1999", "1"], "StorageDescriptor": stray},
     )
     users = catalog.storage("s3://elsewhere/users", [])
-    glue.update_table(DatabaseName=DATABASE, TableInput={"Name": "users", "StorageDescriptor": users})
+    glue.update_table(
+        DatabaseName=DATABASE, TableInput={"Name": "users", "StorageDescriptor": users}
+    )
     code, out, err = said("check")
     assert (code, len(err.splitlines())) == (1, 1)
-    for text in ("users: columns", "songs: 1 partitions are missing", "time: 1 partitions are no longer there"):
+    for text in (
+        "users: columns",
+        "songs: 1 partitions are missing",
+        "time: 1 partitions are no longer there",
+    ):
         assert text in out
     assert said("register")[0] == 0 and said("check")[0] == 0
 
@@ -96,9 +116,15 @@ def test_partitions_of_the_year_and_month_tables_can_be_projected(lake, said):
     assert said("register", "--projection")[0] == 0 and said("check", "--projection")[0] == 0
     for name in ("songplays", "time"):
         properties = tables()[name]["Parameters"]
-        assert properties["projection.enabled"] == "true" and properties["projection.month.range"] == "1,12"
+        assert (
+            properties["projection.enabled"] == "true"
+            and properties["projection.month.range"] == "1,12"
+        )
         assert properties["projection.year.range"] == "2018,2019"
-        assert properties["storage.location.template"] == f"s3://{BUCKET}/out/{name}/year=${{year}}/month=${{month}}"
+        assert (
+            properties["storage.location.template"]
+            == f"s3://{BUCKET}/out/{name}/year=${{year}}/month=${{month}}"
+        )
         assert partitions(name) == {}
     assert partitions("songs") and "projection.enabled" not in tables()["songs"]["Parameters"]
 
@@ -112,13 +138,17 @@ def test_a_partition_has_the_value_that_its_folders_name_escapes(lake, said):
     s3.put_object(Bucket=BUCKET, Key="out/_etl/commits/000000001.json", Body=json.dumps(commit))
     s3.put_object(Bucket=BUCKET, Key=f"out/songs/{moved}", Body=lake.objects[f"out/songs/{file}"])
     assert said("register")[0] == 0
-    assert partitions("songs") == {("0", "AR:1"): f"s3://{BUCKET}/out/songs/year=0/artist_id=AR%3A1/"}
+    assert partitions("songs") == {
+        ("0", "AR:1"): f"s3://{BUCKET}/out/songs/year=0/artist_id=AR%3A1/"
+    }
 
 
 def test_only_a_published_commit_is_registered(lake, said):
     newer = json.loads(lake.objects["out/_etl/commits/000000001.json"])
     newer["tables"]["users"]["files"] = {}
-    client("s3").put_object(Bucket=BUCKET, Key="out/_etl/commits/000000002.json", Body=json.dumps(newer))
+    client("s3").put_object(
+        Bucket=BUCKET, Key="out/_etl/commits/000000002.json", Body=json.dumps(newer)
+    )
     assert said("register")[0] == 0
     client("s3").delete_object(Bucket=BUCKET, Key="out/_etl/done/000000001")
     code, _, err = said("register")
@@ -126,8 +156,12 @@ def test_only_a_published_commit_is_registered(lake, said):
 
 
 def test_each_table_says_its_grain_as_the_readme_does():
-    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in README.splitlines()]
-    assert {row[0]: row[1] for row in cells if row[0] in etl.COLUMNS and len(row) == 4} == catalog.GRAIN
+    cells = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in README.splitlines()
+    ]
+    assert {
+        row[0]: row[1] for row in cells if row[0] in etl.COLUMNS and len(row) == 4
+    } == catalog.GRAIN
 
 
 def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch):
@@ -135,7 +169,9 @@ def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch)
     for command in ("ddl", "register", "check"):
         printed |= {name for name, _ in dry_requests(catalog, capsys, command, "--output", OUTPUT)}
         out = said(command, "--dry-run")[1]
-        assert not [line for line in out.splitlines() if line[0] not in " {}"]  # nothing was changed or compared
+        assert not [
+            line for line in out.splitlines() if line[0] not in " {}"
+        ]  # nothing was changed or compared
     assert sent == []
     for command in ("register", "register", "check", "ddl"):
         said(command)
@@ -146,10 +182,18 @@ def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch)
 def athena(recorded, monkeypatch, tmp_path):
     """Runs a query of Athena in an AWS on this machine, whose bucket holds the lake."""
     port = free_port()
-    program = shutil.which("ministack", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    settings = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "S3_DATA_DIR": str(tmp_path / "s3")}
+    program = shutil.which(
+        "ministack", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    settings = {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "S3_DATA_DIR": str(tmp_path / "s3"),
+    }
     with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen([program], cwd=tmp_path, env={**os.environ, **settings}, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [program], cwd=tmp_path, env={**os.environ, **settings}, stdout=log, stderr=log
+        )
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
@@ -169,7 +213,9 @@ def athena(recorded, monkeypatch, tmp_path):
         while state in ("QUEUED", "RUNNING"):
             state = service.get_query_execution(**execution)["QueryExecution"]["Status"]["State"]
         assert state == "SUCCEEDED"
-        return service.get_query_results(**execution)["ResultSet"]["Rows"][-1]["Data"][0]["VarCharValue"]
+        return service.get_query_results(**execution)["ResultSet"]["Rows"][-1]["Data"][0][
+            "VarCharValue"
+        ]
 
     yield run
     server.kill()
@@ -180,7 +226,10 @@ def test_athena_counts_in_the_registered_tables_what_the_job_reported(athena, re
     assert said("register")[0] == 0 and said("check")[0] == 0
     report = json.loads(recorded.report)
     counts = {name: int(athena(f"SELECT count(*) FROM {DATABASE}.{name}")) for name in etl.COLUMNS}
-    assert counts == {name: made["rows"] for name, made in report["tables"].items()} and counts["songplays"] > 0
+    assert (
+        counts == {name: made["rows"] for name, made in report["tables"].items()}
+        and counts["songplays"] > 0
+    )
 
 
 HIVE = """
@@ -221,16 +270,26 @@ def test_the_ddl_makes_tables_that_count_as_the_parquet_does(lake, said, tmp_pat
         path = tmp_path / BUCKET / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    (tmp_path / "ddl.sql").write_text(ddl.replace(f"s3://{BUCKET}/", f"file://{tmp_path}/{BUCKET}/"))
+    (tmp_path / "ddl.sql").write_text(
+        ddl.replace(f"s3://{BUCKET}/", f"file://{tmp_path}/{BUCKET}/")
+    )
     (tmp_path / "hive.py").write_text(HIVE)
     command = [sys.executable, str(tmp_path / "hive.py"), str(tmp_path), str(tmp_path / "ddl.sql")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line.split("|") for line in done.stdout.splitlines()]
-    counts = {name: int(count) for kind, name, count, _ in (line for line in lines if line[0] == "count")}
-    grains = {name: grain for kind, name, _, grain in (line for line in lines if line[0] == "count")}
+    counts = {
+        name: int(count) for kind, name, count, _ in (line for line in lines if line[0] == "count")
+    }
+    grains = {
+        name: grain for kind, name, _, grain in (line for line in lines if line[0] == "count")
+    }
     files = f"{tmp_path}/{BUCKET}/out"
     sql = "SELECT count(*) FROM read_parquet('{}/{}/**/*.parquet')"
-    assert counts == {name: duckdb.sql(sql.format(files, name)).fetchall()[0][0] for name in etl.COLUMNS}
-    assert counts["songplays"] > 0 and grains == {name: f"one row per {grain}" for name, grain in catalog.GRAIN.items()}
+    assert counts == {
+        name: duckdb.sql(sql.format(files, name)).fetchall()[0][0] for name in etl.COLUMNS
+    }
+    assert counts["songplays"] > 0 and grains == {
+        name: f"one row per {grain}" for name, grain in catalog.GRAIN.items()
+    }
     assert ["first", "2018-11-01 21:01:46.796000", "2018", "12"] in lines

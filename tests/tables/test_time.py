@@ -1,6 +1,6 @@
 """time: one row per distinct start_time of a play, all in UTC."""
 
-from conftest import play, rows_of
+from helpers import play, rows_of
 
 from etl import stage_events, stage_plays, time_table
 
@@ -31,7 +31,16 @@ def test_pages_that_are_no_plays_have_no_time(json_lines):
     assert rows_of(time_table(stage_plays(stage_events(json_lines(play(page="Home")))))) == []
 
 
-def test_a_month_is_written_in_as_many_parts_as_asked_for_from_its_first_hour_to_its_last(json_lines):
-    hours = (1514764800000, 1516103999999, 1516104000000, 1517443199999)  # of January 2018; it is half over at noon
+def test_a_month_is_written_in_as_many_parts_as_asked_for_from_its_first_hour_to_its_last(
+    json_lines,
+):
+    hours = (
+        1514764800000,
+        1516103999999,
+        1516104000000,
+        1517443199999,
+    )  # of January 2018; it is half over at noon
     lines = json_lines(*(play(ts=ts) for ts in hours))
-    assert rows_of(stage_plays(stage_events(lines), files=2), "ts", "part") == list(zip(hours, (0, 0, 1, 1)))
+    assert rows_of(stage_plays(stage_events(lines), files=2), "ts", "part") == list(
+        zip(hours, (0, 0, 1, 1))
+    )

@@ -1,7 +1,7 @@
 """Each line ends in exactly one class: every malformed and invalid kind, by name."""
 
 import pytest
-from conftest import play, rows_of, song
+from helpers import play, rows_of, song
 
 from etl import stage_events, stage_songs
 
@@ -22,9 +22,18 @@ LOG_LINES = {
     "userId as a number": (P.replace(b'"8"', b"8"), "play"),
     "a length that is a whole number": (P.replace(b"200.5", b"200"), "play"),
     "a number in an unused field that is text": (P[:-1] + b',"status":"x"}', "play"),
-    "text longer than parsers allow by default": (P[:-1] + b',"x":"' + b"a" * 21_000_000 + b'"}', "play"),
-    "nesting deeper than parsers allow by default": (P[:-1] + b',"x":' + b"[" * 1500 + b"]" * 1500 + b"}", "play"),
-    "a number longer than parsers allow by default": (P[:-1] + b',"x":' + b"1" * 1500 + b"}", "play"),
+    "text longer than parsers allow by default": (
+        P[:-1] + b',"x":"' + b"a" * 21_000_000 + b'"}',
+        "play",
+    ),
+    "nesting deeper than parsers allow by default": (
+        P[:-1] + b',"x":' + b"[" * 1500 + b"]" * 1500 + b"}",
+        "play",
+    ),
+    "a number longer than parsers allow by default": (
+        P[:-1] + b',"x":' + b"1" * 1500 + b"}",
+        "play",
+    ),
     "an object where text is due": (H % b'"level":{"a":1}', "out_of_scope"),
     # not exactly one object
     "two objects": (P + P, "malformed"),
@@ -62,7 +71,10 @@ LOG_LINES = {
     "ts as a boolean": (P.replace(b"1541106106796", b"true"), "malformed"),
     "ts as an object": (P.replace(b"1541106106796", b"{}"), "malformed"),
     "sessionId in quotes": (P.replace(b'"sessionId":7', b'"sessionId":"7"'), "malformed"),
-    "itemInSession with a fraction": (P.replace(b'"itemInSession":1', b'"itemInSession":1.5'), "malformed"),
+    "itemInSession with a fraction": (
+        P.replace(b'"itemInSession":1', b'"itemInSession":1.5'),
+        "malformed",
+    ),
     "length in quotes": (P.replace(b"200.5", b'"200.5"'), "malformed"),
     "length empty": (P.replace(b"200.5", b'""'), "malformed"),
     "length NaN": (P.replace(b"200.5", b"NaN"), "malformed"),
@@ -114,7 +126,11 @@ SONG_LINES = {
 
 def classes(stage, json_lines, cases):
     """Class by case name, all in one frame: a query for each would take minutes."""
-    found = stage(json_lines(*(line for line, _ in cases.values())).coalesce(1)).select("class").collect()
+    found = (
+        stage(json_lines(*(line for line, _ in cases.values())).coalesce(1))
+        .select("class")
+        .collect()
+    )
     return {name: row[0] for name, row in zip(cases, found)}
 
 
@@ -139,7 +155,9 @@ def test_song_record(name, json_lines, found_classes):
 
 def test_text_is_kept_as_written_and_empty_text_is_null(json_lines):
     staged = stage_events(
-        json_lines(play(song=" R\u00c3\u00ado\t", level="", artist=7, location=True, userAgent={"a": 1}))
+        json_lines(
+            play(song=" R\u00c3\u00ado\t", level="", artist=7, location=True, userAgent={"a": 1})
+        )
     )
     assert rows_of(staged, "title", "level", "artist_name", "location", "user_agent") == [
         (" R\u00c3\u00ado\t", None, "7", "true", '{"a":1}')

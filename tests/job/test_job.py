@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, SAMPLE, all_tables, files_below, run_process
+from helpers import ROOT, SAMPLE, all_tables, files_below, run_process
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,10 @@ def test_the_sample_has_its_right_answers(first_run):
     assert report["songs"] == {
         "records": 150, "malformed": 0, "invalid": 0, "duplicate": 0, "variant": 1, "songs": 149,
     }  # fmt: skip
-    assert "2,375 log lines = 1 blank + 3 malformed" in printed and f"the tables are in file://{output}" in printed
+    assert (
+        "2,375 log lines = 1 blank + 3 malformed" in printed
+        and f"the tables are in file://{output}" in printed
+    )
 
 
 def test_a_second_run_publishes_nothing_and_every_file_is_as_it_was(first_run, tmp_path):
@@ -55,14 +58,22 @@ def test_a_dry_run_writes_nothing(tmp_path):
     [("America/Los_Angeles", 1), ("Asia/Kolkata", 4)],
     ids=["Los Angeles, 1 core", "Kolkata, 4 cores"],
 )
-def test_same_rows_in_other_time_zones_on_other_cores_and_from_other_files(first_run, tmp_path, zone, cores):
-    lines = [line for file in sorted(SAMPLE.glob("log_data/**/*.json")) for line in file.read_text().splitlines()]
+def test_same_rows_in_other_time_zones_on_other_cores_and_from_other_files(
+    first_run, tmp_path, zone, cores
+):
+    lines = [
+        line
+        for file in sorted(SAMPLE.glob("log_data/**/*.json"))
+        for line in file.read_text().splitlines()
+    ]
     (tmp_path / "in" / "log_data").mkdir(parents=True)
     (tmp_path / "in" / "log_data" / "z.json").write_text("\n".join(lines[1::2][::-1]) + "\n")
     (tmp_path / "in" / "log_data" / "a.json").write_text("\n".join(lines[::2][::-1]))
     os.symlink(SAMPLE / "song_data", tmp_path / "in" / "song_data")
     env = {"TZ": zone, "PYSPARK_SUBMIT_ARGS": f"--master local[{cores}] pyspark-shell"}
-    done = run_process("--input", tmp_path / "in", "--output", tmp_path / "out", cwd=tmp_path, env=env)
+    done = run_process(
+        "--input", tmp_path / "in", "--output", tmp_path / "out", cwd=tmp_path, env=env
+    )
     assert done.returncode == 0, done.stderr
     assert all_tables(tmp_path / "out") == first_run[1]
 
@@ -80,4 +91,8 @@ def test_ctrl_c_ends_with_130_and_leaves_no_staging(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted, nothing is published; run again" in err.splitlines()[-1]
-    assert not [name for name in files_below(tmp_path / "out") if "staging" in name or name.endswith(".parquet")]
+    assert not [
+        name
+        for name in files_below(tmp_path / "out")
+        if "staging" in name or name.endswith(".parquet")
+    ]

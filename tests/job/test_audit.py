@@ -24,8 +24,12 @@ def audited(frame):
     """Audits these tables and accounts, some of them changed; returns the run and how many rows each table has."""
 
     def audit(events=EVENTS, **changes):
-        run = etl.Run(None, "20180101T000000Z-00000000", None, None, events=dict(events), songs=SONGS)
-        frames = {name: frame(etl.COLUMNS[name], changes.get(name, text)) for name, text in TABLES.items()}
+        run = etl.Run(
+            None, "20180101T000000Z-00000000", None, None, events=dict(events), songs=SONGS
+        )
+        frames = {
+            name: frame(etl.COLUMNS[name], changes.get(name, text)) for name, text in TABLES.items()
+        }
         return run, etl.audit(run, frames)
 
     return audit

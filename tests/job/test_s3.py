@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 
 import duckdb
 import pytest
-from conftest import KEY, SAMPLE, SECRET, all_tables, files_below, run_process
+from helpers import KEY, SAMPLE, SECRET, all_tables, files_below, run_process
 
 import etl
 
@@ -23,12 +23,18 @@ def keys(client, prefix):
     return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
-def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_written(s3, lake, job, tmp_path):
+def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_written(
+    s3, lake, job, tmp_path
+):
     config = s3.config(tmp_path, "s3://music/in", "s3a://music/out")
     log = tmp_path / "events"
     log.mkdir()
-    arguments = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log} pyspark-shell"
-    done = run_process("--config", config, cwd=tmp_path, env={"PYSPARK_SUBMIT_ARGS": arguments}, timeout=400)
+    arguments = (
+        f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log} pyspark-shell"
+    )
+    done = run_process(
+        "--config", config, cwd=tmp_path, env={"PYSPARK_SUBMIT_ARGS": arguments}, timeout=400
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     for key in keys(lake, "out/"):
         path = tmp_path / "copy" / key
@@ -36,7 +42,9 @@ def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_writ
         lake.download_file("music", key, str(path))
     copy = tmp_path / "copy" / "out"
     assert all_tables(copy) == all_tables(job(SAMPLE).output)
-    assert not list((copy / "_etl").glob("staging/*")) and not list((copy / "_etl").glob("probes/*"))
+    assert not list((copy / "_etl").glob("staging/*")) and not list(
+        (copy / "_etl").glob("probes/*")
+    )
     written = b"".join(content for content, _ in {**files_below(copy), **files_below(log)}.values())
     for text in (written, done.stdout.encode(), done.stderr.encode()):
         assert SECRET.encode() not in text and KEY.encode() not in text
@@ -44,16 +52,31 @@ def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_writ
     again = run_process("--config", config, cwd=tmp_path)
     assert again.returncode == 0 and "Nothing to do" in again.stdout
     count = duckdb.sql(f"SELECT count(*) FROM '{copy}/songplays/**/*.parquet'").fetchall()
-    assert count == [(json.loads(next(copy.glob("_etl/runs/*")).read_text())["events"]["songplays"],)]
+    assert count == [
+        (json.loads(next(copy.glob("_etl/runs/*")).read_text())["events"]["songplays"],)
+    ]
 
 
 def test_files_that_go_by_way_of_a_local_folder_keep_their_names_and_bytes(s3, lake, tmp_path):
-    settings = etl.read_settings(["--config", str(s3.config(tmp_path, "s3://music/in", "s3://music/by"))])
+    settings = etl.read_settings(
+        ["--config", str(s3.config(tmp_path, "s3://music/in", "s3://music/by"))]
+    )
     spool = etl.open_place(f"file://{tmp_path}", settings, None)
-    names = ["artist_id=AR%3A1/part-0.parquet", "artist_id=AR 2é#/part-1.parquet", "_SUCCESS", ".part-0.parquet.crc"]
+    names = [
+        "artist_id=AR%3A1/part-0.parquet",
+        "artist_id=AR 2é#/part-1.parquet",
+        "_SUCCESS",
+        ".part-0.parquet.crc",
+    ]
     for name in names:
         spool.create(f"songs/{name}", b"rows" * 3_000_000)
-    run = etl.Run(settings, "run", spool, etl.open_place(settings.output, settings, etl.connect(settings)), spool)
+    run = etl.Run(
+        settings,
+        "run",
+        spool,
+        etl.open_place(settings.output, settings, etl.connect(settings)),
+        spool,
+    )
     etl.write(run, MagicMock(), "parquet", "songs")
     assert run.lake.list("songs") == {f"songs/{name}": 12_000_000 for name in names[:2]}
 
@@ -75,6 +98,8 @@ def test_a_wrong_key_secret_or_server_is_said_in_one_line(s3, lake, tmp_path, ch
 
 
 def test_a_bucket_that_is_not_there(s3, lake, tmp_path):
-    done = run_process("--config", s3.config(tmp_path, "s3://music/in", "s3a://no-such-lake/out"), cwd=tmp_path)
+    done = run_process(
+        "--config", s3.config(tmp_path, "s3://music/in", "s3a://no-such-lake/out"), cwd=tmp_path
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "there is no such bucket" in done.stderr and "no-such-lake" in done.stderr

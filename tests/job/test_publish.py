@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import files_below, play, song, write_input
+from helpers import files_below, play, song, write_input
 
 import etl
 
@@ -52,11 +52,15 @@ def test_the_files_of_the_next_commit_replace_those_of_the_last(lake):
     etl.clean(lake)
     assert tables_of(lake) == set(etl.live_files(record))
     assert lake.list("_etl/staging") == {}
-    assert all(re.fullmatch(r"\w+/c\d{9}-[0-9a-f]{8}-\d{5}\.parquet", key) for key in tables_of(lake))
+    assert all(
+        re.fullmatch(r"\w+/c\d{9}-[0-9a-f]{8}-\d{5}\.parquet", key) for key in tables_of(lake)
+    )
 
 
 @pytest.mark.parametrize("count", range(1, 13))
-def test_a_publication_that_broke_off_anywhere_is_finished_by_the_next_run(lake, monkeypatch, count):
+def test_a_publication_that_broke_off_anywhere_is_finished_by_the_next_run(
+    lake, monkeypatch, count
+):
     published(lake, 1)
     run, record = staged(lake, 2, b"new rows")
     etl.commit(run, record)
@@ -77,7 +81,9 @@ def test_a_publication_that_broke_off_anywhere_is_finished_by_the_next_run(lake,
         for name in ("copy", "delete", "create"):
             broken.setattr(etl.Place, name, breaks(name))
         if count <= 11:
-            with pytest.raises(etl.Stop, match="commit 2 is made, publication unfinished; run again"):
+            with pytest.raises(
+                etl.Stop, match="commit 2 is made, publication unfinished; run again"
+            ):
                 etl.publish(lake, 2)
         else:
             etl.publish(lake, 2)
@@ -172,7 +178,8 @@ def test_clean_leaves_what_a_later_commit_may_want(lake):
 
 
 @pytest.mark.parametrize(
-    "name", ["part-0.parquet", "_x/part-0.parquet", "_part-0.parquet", "year=1/rows", "c1-x.parquet"]
+    "name",
+    ["part-0.parquet", "_x/part-0.parquet", "_part-0.parquet", "year=1/rows", "c1-x.parquet"],
 )
 def test_somebody_elses_file_in_a_table_folder_is_named_and_refused(lake, name):
     lake.create(f"songs/{name}", b"rows")

@@ -1,7 +1,6 @@
 """artists: one row an artist_id, taken whole from one record."""
 
-from conftest import rows_of
-from test_songs import CATALOG
+from helpers import CATALOG, rows_of
 
 from etl import artists_table
 
@@ -13,7 +12,10 @@ def test_the_record_with_most_of_its_place_filled_wins_whole(frame):
         AR1       | B           | -        | 1        | 2
         AR2       | C           | -        | -        | -
     """)  # fmt: skip
-    assert rows_of(artists_table(catalog)) == [("AR1", "B", None, 1.0, 2.0), ("AR2", "C", None, None, None)]
+    assert rows_of(artists_table(catalog)) == [
+        ("AR1", "B", None, 1.0, 2.0),
+        ("AR2", "C", None, None, None),
+    ]
 
 
 def test_equally_filled_records_are_ordered_by_name_then_place(frame):

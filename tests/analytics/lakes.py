@@ -1,18 +1,14 @@
 """Outputs as etl.py lays them out, made without Spark, for the tests of analytics/."""
 
 import json
-import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import duckdb
-from conftest import ROOT
-
-import etl
-
-sys.path.insert(0, str(ROOT / "analytics"))
 import lake
 import report
 import to_postgres  # noqa: F401
+
+import etl
 
 HOSTILE = """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>${7*7}&amp;"var(--none)"\x0b"""
 
@@ -23,17 +19,25 @@ def write_lake(folder, **tables):
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         for name, columns in lake.TABLES.items():
-            rows, parts = tables.get(name, []), etl.PARTITIONS.get(name, ["year"] if name == "songs" else [])
+            rows, parts = (
+                tables.get(name, []),
+                etl.PARTITIONS.get(name, ["year"] if name == "songs" else []),
+            )
             db.execute(f'CREATE TABLE "{name}" ({columns.replace("TIMESTAMP", "TIMESTAMPTZ")})')
             (folder / name).mkdir(parents=True)
             if rows:
-                db.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(rows[0]))})', rows)
+                db.executemany(
+                    f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(rows[0]))})', rows
+                )
                 target = folder / name if parts else folder / name / "data.parquet"
                 by = f", PARTITION_BY ({', '.join(parts)})" if parts else ""
                 db.execute(f"COPY \"{name}\" TO '{target}' (FORMAT parquet{by})")
             files = sorted((folder / name).rglob("*.parquet"))
             listed[name] = {
-                "files": {str(file.relative_to(folder / name)): {"bytes": file.stat().st_size} for file in files}
+                "files": {
+                    str(file.relative_to(folder / name)): {"bytes": file.stat().st_size}
+                    for file in files
+                }
             }
     commit = {"commit": 1, "run": "20181101T000000Z-00000000", "tables": listed}
     for kind, text in (("commits/000000001.json", json.dumps(commit)), ("done/000000001", "")):
@@ -44,14 +48,33 @@ def write_lake(folder, **tables):
 
 
 def play_row(
-    number, time="2018-11-03 23:30:00", user=8, level="free", song=None, artist=None, location="Oakland", agent="Safari"
+    number,
+    time="2018-11-03 23:30:00",
+    user=8,
+    level="free",
+    song=None,
+    artist=None,
+    location="Oakland",
+    agent="Safari",
 ):
-    start = datetime.fromisoformat(time).replace(tzinfo=timezone.utc)
-    return (f"{number:032x}", start, user, level, song, artist, 1, location, agent, start.year, start.month)
+    start = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    return (
+        f"{number:032x}",
+        start,
+        user,
+        level,
+        song,
+        artist,
+        1,
+        location,
+        agent,
+        start.year,
+        start.month,
+    )
 
 
 def one_play_lake(folder, title="River", name="Foxes", **changes):
-    start = datetime(2018, 11, 3, 23, 30, tzinfo=timezone.utc)
+    start = datetime(2018, 11, 3, 23, 30, tzinfo=UTC)
     return write_lake(
         folder,
         songplays=[play_row(1, song="SO1", artist="AR1", **changes)],
@@ -65,7 +88,10 @@ def one_play_lake(folder, title="River", name="Foxes", **changes):
 def answers(output, zone="UTC"):
     """What the report's queries answer, by name."""
     opened = lake.open_lake(str(output))
-    return {name: report.run_query(opened, query.sql) for name, query in report.read_queries(zone).items()}
+    return {
+        name: report.run_query(opened, query.sql)
+        for name, query in report.read_queries(zone).items()
+    }
 
 
 def as_text(rows):

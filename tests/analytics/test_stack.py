@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 
 HERE = ROOT / "analytics"
 STACK = yaml.safe_load((HERE / "stack.yml").read_text())
@@ -21,7 +21,11 @@ def test_every_service_is_pinned_checked_and_not_root():
 
 
 def test_no_password_stands_in_it():
-    settings = {key: value for service in STACK["services"].values() for key, value in service["environment"].items()}
+    settings = {
+        key: value
+        for service in STACK["services"].values()
+        for key, value in service["environment"].items()
+    }
     assert [key for key in settings if "PASSWORD" in key] == ["POSTGRES_PASSWORD_FILE"]
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert f"/analytics/{STACK['secrets']['postgres_password']['file']}" in ignored
@@ -29,11 +33,17 @@ def test_no_password_stands_in_it():
 
 def test_its_files_and_volumes_are_there():
     assert all((HERE / config["file"]).is_file() for config in STACK["configs"].values())
-    mounts = [volume.split(":")[0] for service in STACK["services"].values() for volume in service.get("volumes", [])]
+    mounts = [
+        volume.split(":")[0]
+        for service in STACK["services"].values()
+        for volume in service.get("volumes", [])
+    ]
     assert set(mounts) - {".."} == set(STACK["volumes"])
 
 
-def test_the_start_hook_installs_the_requirements_and_leaves_the_password_for_postgresql_s_clients(tmp_path):
+def test_the_start_hook_installs_the_requirements_and_leaves_the_password_for_postgresql_s_clients(
+    tmp_path,
+):
     (tmp_path / "pip").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/installed\n')
     (tmp_path / "pip").chmod(0o755)
     (tmp_path / "secret").write_text("a:b\\c'd%\n")
@@ -44,7 +54,9 @@ def test_the_start_hook_installs_the_requirements_and_leaves_the_password_for_po
     subprocess.run(["bash", "-euc", f"source {hook}"], env=environment, check=True)
     assert (tmp_path / ".pgpass").read_text() == "postgres:*:*:sparkify:a\\:b\\\\c'd%\n"
     assert (tmp_path / ".pgpass").stat().st_mode & 0o777 == 0o600
-    mounted = next(v for v in STACK["services"]["jupyter"]["volumes"] if v.startswith("..:")).removeprefix("..:")
+    mounted = next(
+        v for v in STACK["services"]["jupyter"]["volumes"] if v.startswith("..:")
+    ).removeprefix("..:")
     wanted = re.search(r"--requirement (\S+)", (tmp_path / "installed").read_text())[1]
     assert (ROOT / wanted.removeprefix(f"{mounted}/")).is_file()
 
@@ -61,6 +73,8 @@ def test_docker_takes_the_file(command, tmp_path):
             shutil.copy(file, tmp_path)
     (tmp_path / "postgres_password").write_text("secret")
     end = ["config"] if command[0] == "compose" else []
-    done = subprocess.run(["docker", *command, str(tmp_path / "stack.yml"), *end], capture_output=True, text=True)
+    done = subprocess.run(
+        ["docker", *command, str(tmp_path / "stack.yml"), *end], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert all(service["image"] in done.stdout for service in STACK["services"].values())

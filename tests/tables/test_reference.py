@@ -4,7 +4,7 @@ import json
 
 import pytest
 import reference
-from conftest import SAMPLE, all_tables, play, song, table_rows, write_input
+from helpers import SAMPLE, all_tables, play, song, table_rows, write_input
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,18 +25,26 @@ def compare(result, songs, logs):
 
 
 def test_the_sample_gives_the_reference_answers(job):
-    songs, logs = ([path.read_bytes() for path in SOURCES[side]] for side in ("song_data", "log_data"))
+    songs, logs = (
+        [path.read_bytes() for path in SOURCES[side]] for side in ("song_data", "log_data")
+    )
     compare(job(SAMPLE), songs, logs)
 
 
-texts = st.sampled_from(["River", "River ", "Río", "É", "e\u0301", "\U0001f3b5", "a", "Z", "", None])
+texts = st.sampled_from(
+    ["River", "River ", "Río", "É", "e\u0301", "\U0001f3b5", "a", "Z", "", None]
+)
 seconds = st.sampled_from([200.5, 200.50001, 1, 0.1, 59.9])
-users = st.sampled_from(["8", "9", "10", "", None, "08", "-1", 8, "9223372036854775807", "9223372036854775808"])
+users = st.sampled_from(
+    ["8", "9", "10", "", None, "08", "-1", 8, "9223372036854775807", "9223372036854775808"]
+)
 event_fields = st.fixed_dictionaries(
     {},
     optional={
         "userId": users,
-        "ts": st.sampled_from([1541106106796, 1541106106797, 1540771200000, 946684799999, 4102444800000, None]),
+        "ts": st.sampled_from(
+            [1541106106796, 1541106106797, 1540771200000, 946684799999, 4102444800000, None]
+        ),
         "sessionId": st.sampled_from([7, 8, None]),
         "itemInSession": st.sampled_from([0, 1, None]),
         "page": st.sampled_from(["NextSong", "Home", "", None, 7]),
@@ -90,30 +98,47 @@ def damaged(data, draw):
     place = draw(st.integers(0, len(data) - 1))
     how = draw(st.sampled_from(["flip", "cut", "insert", "repeat"]))
     if how == "flip":
-        return data[:place] + bytes([data[place] ^ (1 << draw(st.integers(0, 7)))]) + data[place + 1 :]
+        return (
+            data[:place] + bytes([data[place] ^ (1 << draw(st.integers(0, 7)))]) + data[place + 1 :]
+        )
     if how == "cut":
         return data[:place]
     if how == "insert":
-        return data[:place] + draw(st.sampled_from([b"}", b"{", b'"', b",", b"\x00", b"\xc3", b"\\"])) + data[place:]
+        return (
+            data[:place]
+            + draw(st.sampled_from([b"}", b"{", b'"', b",", b"\x00", b"\xc3", b"\\"]))
+            + data[place:]
+        )
     return data[:place] + data
 
 
 @st.composite
 def inputs(draw):
     """Song objects and log files: generated records, replayed, shuffled, split over files, and some of them damaged."""
-    songs = [as_bytes(song(**fields)) for fields in draw(st.lists(song_fields, min_size=5, max_size=30))]
-    events = [as_bytes(play(**fields)) for fields in draw(st.lists(event_fields, min_size=20, max_size=90))]
-    events += draw(st.lists(st.sampled_from(events), max_size=20)) + draw(st.lists(odd_lines, max_size=8))
+    songs = [
+        as_bytes(song(**fields)) for fields in draw(st.lists(song_fields, min_size=5, max_size=30))
+    ]
+    events = [
+        as_bytes(play(**fields))
+        for fields in draw(st.lists(event_fields, min_size=20, max_size=90))
+    ]
+    events += draw(st.lists(st.sampled_from(events), max_size=20)) + draw(
+        st.lists(odd_lines, max_size=8)
+    )
     events += [damaged(line, draw) for line in draw(st.lists(st.sampled_from(events), max_size=20))]
     songs += draw(st.lists(st.sampled_from(songs), max_size=8))
     events, songs = draw(st.permutations(events)), draw(st.permutations(songs))
     cuts = sorted(draw(st.lists(st.integers(0, len(events)), max_size=2)))
     files = [events[start:end] for start, end in zip([0, *cuts], [*cuts, len(events)])]
     logs = [
-        draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + draw(st.sampled_from([b"\n", b"\r\n"])).join(part)
+        draw(st.sampled_from([b"", b"\xef\xbb\xbf"]))
+        + draw(st.sampled_from([b"\n", b"\r\n"])).join(part)
         for part in files
     ]
-    anchors = [as_bytes(song(song_id="SO0"))], [as_bytes(play(userId="1"))]  # at least one song and one play
+    anchors = (
+        [as_bytes(song(song_id="SO0"))],
+        [as_bytes(play(userId="1"))],
+    )  # at least one song and one play
     return [*songs, *anchors[0]], [*logs, *anchors[1]]
 
 
@@ -132,5 +157,8 @@ def test_both_layouts_of_songs_hold_the_same_rows(job, layout):
     songs = [path.read_bytes() for path in SOURCES["song_data"]]
     expected = reference.derive(songs, [])[0]["songs"]
     assert table_rows(result.output, "songs") == sorted(expected, key=repr)
-    folders = {path.parent.relative_to(result.output / "songs") for path in result.output.glob("songs/**/*.parquet")}
+    folders = {
+        path.parent.relative_to(result.output / "songs")
+        for path in result.output.glob("songs/**/*.parquet")
+    }
     assert {len(folder.parts) for folder in folders} == {len(layout.split(","))}

@@ -1,11 +1,8 @@
 """songs: one row per song_id; of its distinct records a total order keeps one."""
 
-from conftest import rows_of, song
+from helpers import CATALOG, rows_of, song
 
 from etl import SONG, one_song_per_recording, songs_table, stage_catalog, stage_songs
-
-CATALOG = """song_id STRING, title STRING, artist_id STRING, artist_name STRING, duration DOUBLE, year INT,
-    location STRING, latitude DOUBLE, longitude DOUBLE"""
 
 
 def test_a_known_year_wins_over_an_unknown_one_and_then_the_earliest(frame):
@@ -46,16 +43,26 @@ def test_every_variant_still_names_a_recording(frame):
         SO1     | A     | AR1       | Foxes       | 130
         SO0     | A     | AR2       | Foxes       | 130
     """)  # fmt: skip
-    assert rows_of(one_song_per_recording(catalog), "duration", "song_id", "artist_id", "candidates") == [
+    assert rows_of(
+        one_song_per_recording(catalog), "duration", "song_id", "artist_id", "candidates"
+    ) == [
         (100.0, "SO1", "AR1", 1),
         (130.0, "SO0", "AR2", 2),
     ]
 
 
 def test_valid_records_equal_in_all_used_fields_are_one(json_lines):
-    lines = json_lines(song(), song(num_songs=2), song(artist_location="Detroit, MI"), song(song_id="SO0", duration=0))
+    lines = json_lines(
+        song(),
+        song(num_songs=2),
+        song(artist_location="Detroit, MI"),
+        song(song_id="SO0", duration=0),
+    )
     catalog = stage_catalog(stage_songs(lines))
-    assert rows_of(catalog, "song_id", "location") == [("SO1", "Detroit, MI"), ("SO1", "Oakland, CA")]
+    assert rows_of(catalog, "song_id", "location") == [
+        ("SO1", "Detroit, MI"),
+        ("SO1", "Oakland, CA"),
+    ]
 
 
 def test_a_missing_year_is_0_and_impossible_places_are_null(json_lines):
@@ -63,14 +70,21 @@ def test_a_missing_year_is_0_and_impossible_places_are_null(json_lines):
         {"artist_latitude": 90.5, "artist_longitude": -180.01},
         {"artist_latitude": -90.5, "artist_longitude": 180.01},
     )
-    staged = stage_songs(json_lines(*(song(year=None, artist_location="", **place) for place in places)))
+    staged = stage_songs(
+        json_lines(*(song(year=None, artist_location="", **place) for place in places))
+    )
     nothing = ("record", 0, None, None, None)
-    assert rows_of(staged, "class", "year", "location", "latitude", "longitude") == [nothing, nothing]
+    assert rows_of(staged, "class", "year", "location", "latitude", "longitude") == [
+        nothing,
+        nothing,
+    ]
 
 
 def test_the_limits_of_latitude_and_longitude_are_possible(json_lines):
     places = (-90.0, 180.0), (90.0, -180.0)
-    staged = stage_songs(json_lines(*(song(artist_latitude=north, artist_longitude=east) for north, east in places)))
+    staged = stage_songs(
+        json_lines(*(song(artist_latitude=north, artist_longitude=east) for north, east in places))
+    )
     assert rows_of(staged, "latitude", "longitude") == list(places)
 
 

@@ -5,16 +5,13 @@ Executors are other processes without Python; what they know of S3 they get from
 
 import subprocess
 import sys
-from pathlib import Path
 
 import emr
 import pytest
-from conftest import ROOT, all_tables, play, run_process, song, write_input
+from clusters import Standalone, Yarn, kill, wait_for
+from helpers import ROOT, all_tables, play, run_process, song, write_input
 
 import etl
-
-sys.path.insert(0, str(Path(__file__).with_name("cluster")))
-from clusters import Standalone, Yarn, kill, wait_for
 
 pytestmark = pytest.mark.cluster
 BUCKET = "cluster"
@@ -24,7 +21,10 @@ BUCKET = "cluster"
 def lake(s3, tmp_path_factory):
     """A bucket with input that is good below in/ and beyond repair below bad/; and what a local run makes of in/."""
     folder, client = tmp_path_factory.mktemp("input"), s3.bucket(BUCKET)
-    songs = [song(song_id=f"SO{number}", title=f"Title {number}", year=2000 + number % 3) for number in range(20)]
+    songs = [
+        song(song_id=f"SO{number}", title=f"Title {number}", year=2000 + number % 3)
+        for number in range(20)
+    ]
     days = [
         [
             play(
@@ -78,7 +78,11 @@ def keys(lake, prefix):
 
 def is_staged(lake, output):
     """Whether executors have begun to write a table."""
-    return any(f"/{table}/" in key for key in keys(lake, f"{output}/_etl/staging/") for table in etl.COLUMNS)
+    return any(
+        f"/{table}/" in key
+        for key in keys(lake, f"{output}/_etl/staging/")
+        for table in etl.COLUMNS
+    )
 
 
 def published(lake, output, folder):
@@ -97,7 +101,9 @@ def settings(s3, tmp_path):
     """Writes a dl.cfg into the test's folder, the working directory of spark-submit."""
 
     def write(source, output):
-        s3.config(tmp_path, f"s3://{BUCKET}/{source}", f"s3://{BUCKET}/{output}").rename(tmp_path / "dl.cfg")
+        s3.config(tmp_path, f"s3://{BUCKET}/{source}", f"s3://{BUCKET}/{output}").rename(
+            tmp_path / "dl.cfg"
+        )
         return str(tmp_path / "dl.cfg")
 
     return write
@@ -108,7 +114,9 @@ ETL = str(ROOT / "etl.py")
 
 def test_in_client_mode_an_executor_that_is_killed_costs_no_row(cluster, lake, settings, tmp_path):
     output = f"client-{type(cluster).__name__}".lower()
-    process = cluster.submit("--deploy-mode", "client", ETL, "--config", settings("in", output), cwd=tmp_path)
+    process = cluster.submit(
+        "--deploy-mode", "client", ETL, "--config", settings("in", output), cwd=tmp_path
+    )
     wait_for("a staged table", lambda: process.runs() and is_staged(lake, output))
     killed, *_ = wait_for("an executor", cluster.executors)
     kill(killed)
@@ -120,23 +128,31 @@ def test_in_client_mode_an_executor_that_is_killed_costs_no_row(cluster, lake, s
 def test_in_client_mode_refused_data_exit_with_3(cluster, lake, settings, tmp_path):
     output = f"refused-{type(cluster).__name__}".lower()
     code, out, _ = cluster.submit(ETL, "--config", settings("bad", output), cwd=tmp_path).ended()
-    assert code == 3 and "more than MAX_REJECTED = 0.01 allows" in out  # to which spark-submit sends Python's stderr
+    assert (
+        code == 3 and "more than MAX_REJECTED = 0.01 allows" in out
+    )  # to which spark-submit sends Python's stderr
     assert keys(lake, f"{output}/_etl/quarantine/") and not keys(lake, f"{output}/songplays")
 
 
 def test_in_cluster_mode_the_driver_finds_the_dl_cfg_of_files(yarn, lake, settings, tmp_path):
-    process = yarn.submit("--deploy-mode", "cluster", "--files", settings("in", "shipped"), ETL, cwd=tmp_path)
+    process = yarn.submit(
+        "--deploy-mode", "cluster", "--files", settings("in", "shipped"), ETL, cwd=tmp_path
+    )
     code, _, err = process.ended()
     assert (code, yarn.attempts()) == (0, 1), err[-2000:] + yarn.driver_logs()
     assert published(lake, "shipped", tmp_path) == lake.expected
 
 
-def test_in_cluster_mode_a_bare_python_gets_its_packages_from_an_archive_and_errors_are_said(yarn, s3, lake, tmp_path):
+def test_in_cluster_mode_a_bare_python_gets_its_packages_from_an_archive_and_errors_are_said(
+    yarn, s3, lake, tmp_path
+):
     """As EMR Serverless runs it: pyspark and the packages come as zips, and no environment names Spark's home."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (tmp_path / "packages.zip").write_bytes(emr.packed_requirements(version))
-    config = s3.config(tmp_path, "s3://no-such-source/in", f"s3://{BUCKET}/nothing").rename(tmp_path / "dl.cfg")
+    config = s3.config(tmp_path, "s3://no-such-source/in", f"s3://{BUCKET}/nothing").rename(
+        tmp_path / "dl.cfg"
+    )
     settings = {
         "spark.pyspark.driver.python": tmp_path / "bare" / "bin" / "python",
         "spark.yarn.appMasterEnv.PYTHONPATH": "packages",
@@ -153,7 +169,9 @@ def test_in_cluster_mode_a_bare_python_gets_its_packages_from_an_archive_and_err
 def test_in_cluster_mode_a_driver_that_is_killed_is_run_again_and_each_row_is_there_once(
     yarn, lake, settings, tmp_path
 ):
-    process = yarn.submit("--deploy-mode", "cluster", "--files", settings("in", "again"), ETL, cwd=tmp_path)
+    process = yarn.submit(
+        "--deploy-mode", "cluster", "--files", settings("in", "again"), ETL, cwd=tmp_path
+    )
     wait_for("a staged table", lambda: process.runs() and is_staged(lake, "again"))
     kill(*yarn.drivers())
     code, _, err = process.ended()
@@ -161,9 +179,13 @@ def test_in_cluster_mode_a_driver_that_is_killed_is_run_again_and_each_row_is_th
     assert published(lake, "again", tmp_path) == lake.expected
 
 
-def test_in_cluster_mode_refused_data_exit_with_1_and_a_second_attempt_does_no_harm(yarn, lake, settings, tmp_path):
+def test_in_cluster_mode_refused_data_exit_with_1_and_a_second_attempt_does_no_harm(
+    yarn, lake, settings, tmp_path
+):
     config = settings("bad", "refused-twice")
-    code, _, _ = yarn.submit("--deploy-mode", "cluster", "--files", config, ETL, cwd=tmp_path).ended()
+    code, _, _ = yarn.submit(
+        "--deploy-mode", "cluster", "--files", config, ETL, cwd=tmp_path
+    ).ended()
     assert (code, yarn.attempts()) == (1, 2)
     assert yarn.driver_logs().count("more than MAX_REJECTED = 0.01 allows") == 2
     assert not [key for key in keys(lake, "refused-twice/") if "/_etl/" not in key]

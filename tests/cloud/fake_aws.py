@@ -11,15 +11,11 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-import aws
 import boto3
 import botocore.client
 import botocore.loaders
 import botocore.session
-import pytest
 from botocore import xform_name
-from conftest import play, run_process, song, write_input
-from moto import mock_aws
 
 REGION, ACCOUNT = "us-west-2", "123456789012"
 INPUT, OUTPUT, BUCKET = "s3://source/in", "s3://lake/out", "lake"
@@ -39,7 +35,11 @@ def calls_of(method: str, target: str, headers, body: bytes):
     bucket, _, key = urllib.parse.unquote(path).lstrip("/").partition("/")
     asked = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     thing = f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
-    if not key and method in ("GET", "HEAD") and not asked.keys() & {"location", "uploads", "versions", "policy"}:
+    if (
+        not key
+        and method in ("GET", "HEAD")
+        and not asked.keys() & {"location", "uploads", "versions", "policy"}
+    ):
         yield Call("s3:ListBucket", thing, asked.get("prefix"))
     elif not key and method == "POST" and "delete" in asked:
         for item in ElementTree.fromstring(body).iterfind(".//{*}Key"):  # iter() knows no {*}
@@ -81,7 +81,9 @@ class Recorder:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 calls.update(calls_of(self.command, self.path, self.headers, body))
                 onward = http.client.HTTPConnection(server, timeout=60)
-                headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+                headers = {
+                    name: value for name, value in self.headers.items() if name.lower() != "expect"
+                }
                 onward.request(self.command, self.path, body, headers)
                 answer = onward.getresponse()
                 content = answer.read()
@@ -89,7 +91,9 @@ class Recorder:
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+                length = (
+                    answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+                )
                 self.send_header("Content-Length", length or 0)
                 self.end_headers()
                 self.wfile.write(content)
@@ -114,46 +118,13 @@ class Recorded(NamedTuple):
 
     @property
     def report(self) -> bytes:
-        return next(content for key, content in self.objects.items() if key.startswith("out/_etl/runs/"))
+        return next(
+            content for key, content in self.objects.items() if key.startswith("out/_etl/runs/")
+        )
 
 
-@pytest.fixture(scope="session")
-def recorded(s3, tmp_path_factory):
-    client = s3.bucket("source")
-    s3.bucket(BUCKET)
-    folder, recorder = tmp_path_factory.mktemp("recorded"), Recorder(s3.endpoint)
-    songs = [song(), song(song_id="SO2", title="Home", year=0, artist_latitude=None)]
-    plays = [play(itemInSession=number, ts=1541106106796 + number * 86_400_000) for number in range(40)]
-    write_input(folder, songs, [[*plays, b"cut off"]])
-    for path in folder.rglob("*.json"):
-        client.upload_file(str(path), "source", f"in/{path.relative_to(folder)}")
-    config = s3.config(tmp_path_factory.mktemp("config"), INPUT, OUTPUT, endpoint=recorder.endpoint)
-    # executors of their own, as on EMR, write to S3 themselves
-    env = {"PYSPARK_SUBMIT_ARGS": "--master local-cluster[1,2,1024] pyspark-shell", "SPARK_LOCAL_IP": "127.0.0.1"}
-    for _ in range(2):  # the second run finds nothing to do
-        done = run_process("--config", config, "--max-rejected", "0.1", cwd=folder, timeout=400, env=env)
-        assert done.returncode == 0, done.stderr[-3000:]
-    listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    keys = [item["Key"] for page in listed for item in page["Contents"] if not item["Key"].endswith("/")]
-    objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
-    return Recorded(recorder.calls, objects, recorder.endpoint)
-
-
-shared_loader = functools.cache(botocore.loaders.create_loader)  # service models are parsed once for all sessions
-
-
-@pytest.fixture
-def account(monkeypatch):
-    """An AWS account in this process; nothing is paused for."""
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_REGION", REGION)
-    monkeypatch.setattr(aws, "pause", lambda seconds: None)
-    monkeypatch.setattr(botocore.session, "create_loader", shared_loader)
-    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        yield
+# service models are parsed once for all sessions
+shared_loader = functools.cache(botocore.loaders.create_loader)
 
 
 def client(service: str):

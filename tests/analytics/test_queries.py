@@ -10,25 +10,43 @@ from pathlib import Path
 import boto3
 import pytest
 import sqlglot
-from conftest import ROOT, free_port
+from helpers import ROOT, free_port
 from lakes import answers, as_text, lake, report
 
 import etl
 
-GLUE_TYPES = {"STRING": "string", "BIGINT": "bigint", "INT": "int", "DOUBLE": "double", "TIMESTAMP": "timestamp"}
+GLUE_TYPES = {
+    "STRING": "string",
+    "BIGINT": "bigint",
+    "INT": "int",
+    "DOUBLE": "double",
+    "TIMESTAMP": "timestamp",
+}
 
 
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory):
     """Clients of an AWS that runs on this machine, by name."""
     port, folder = free_port(), tmp_path_factory.mktemp("aws")
-    program = shutil.which("ministack", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    settings = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "S3_DATA_DIR": str(folder / "s3")}
+    program = shutil.which(
+        "ministack", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    settings = {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "S3_DATA_DIR": str(folder / "s3"),
+    }
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen([program], cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [program], cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log
+        )
 
     def client(name):
-        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        keys = {
+            "aws_access_key_id": "key",
+            "aws_secret_access_key": "secret",
+            "region_name": "us-east-1",
+        }
         return boto3.client(name, endpoint_url=f"http://127.0.0.1:{port}", **keys)
 
     for _ in range(120):
@@ -50,7 +68,9 @@ def athena(aws, sample_tables):
     for table in lake.TABLES:
         for path in (sample_tables / table).rglob("*.parquet"):
             aws("s3").upload_file(str(path), "lake", str(path.relative_to(sample_tables)))
-        columns = [{"Name": name, "Type": GLUE_TYPES[kind]} for name, kind in lake.columns(table).items()]
+        columns = [
+            {"Name": name, "Type": GLUE_TYPES[kind]} for name, kind in lake.columns(table).items()
+        ]
         parts = etl.PARTITIONS.get(table, ["year"] if table == "songs" else [])
         parquet = "org.apache.hadoop.hive.ql.io.parquet"
         storage = {
@@ -61,7 +81,12 @@ def athena(aws, sample_tables):
             "SerdeInfo": {"SerializationLibrary": f"{parquet}.serde.ParquetHiveSerDe"},
         }
         keys = [column for column in columns if column["Name"] in parts]
-        made = {"Name": table, "TableType": "EXTERNAL_TABLE", "StorageDescriptor": storage, "PartitionKeys": keys}
+        made = {
+            "Name": table,
+            "TableType": "EXTERNAL_TABLE",
+            "StorageDescriptor": storage,
+            "PartitionKeys": keys,
+        }
         glue.create_table(DatabaseName="sparkify", TableInput=made)
 
     def run(query):
@@ -69,7 +94,9 @@ def athena(aws, sample_tables):
         given["ResultConfiguration"] = {"OutputLocation": "s3://lake/answers/"}
         started = client.start_query_execution(QueryString=query, **given)["QueryExecutionId"]
         while True:
-            status = client.get_query_execution(QueryExecutionId=started)["QueryExecution"]["Status"]
+            status = client.get_query_execution(QueryExecutionId=started)["QueryExecution"][
+                "Status"
+            ]
             if status["State"] not in ("QUEUED", "RUNNING"):
                 break
             time.sleep(0.1)

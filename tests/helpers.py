@@ -1,0 +1,197 @@
+"""What tests of all folders share: input to write, ways to run the job and to read what it left, an S3 server."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+from pyspark.sql import functions as F
+
+import etl
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "data" / "sample"
+
+SECRET = "cana/ry+Secret%2Fkey%(x)s"  # what a careless parser would expand, decode or split
+KEY = "AKIACANARYCANARYKEYS"
+CATALOG = """
+    song_id STRING, title STRING, artist_id STRING, artist_name STRING,
+    duration DOUBLE, year INT, location STRING, latitude DOUBLE, longitude DOUBLE
+"""
+
+
+def rows_of(table, *columns):
+    """A frame's rows as sorted tuples, timestamps as text in UTC."""
+    picked = table.select(*columns) if columns else table
+    texts = [
+        F.col(name).cast("string") if kind == "timestamp" else F.col(name)
+        for name, kind in picked.dtypes
+    ]
+    return sorted((tuple(row) for row in picked.select(*texts).collect()), key=repr)
+
+
+def play(**changes):
+    """A play as the app logs it."""
+    event = {
+        "artist": "Foxes", "auth": "Logged In", "firstName": "Ada", "gender": "F", "itemInSession": 1,
+        "lastName": "Koch", "length": 200.5, "level": "free", "location": "Oakland, CA", "method": "PUT",
+        "page": "NextSong", "registration": 1.5e12, "sessionId": 7, "song": "River", "status": 200,
+        "ts": 1541106106796, "userAgent": "Safari", "userId": "8",
+    }  # fmt: skip
+    return {**event, **changes}
+
+
+def song(**changes):
+    record = {
+        "num_songs": 1, "artist_id": "AR1", "artist_latitude": 37.8, "artist_longitude": -122.27,
+        "artist_location": "Oakland, CA", "artist_name": "Foxes", "song_id": "SO1", "title": "River",
+        "duration": 200.5, "year": 1999,
+    }  # fmt: skip
+    return {**record, **changes}
+
+
+def write_input(folder, songs, events):
+    """An input folder: each song an object of its own, each list of events a log file."""
+    for number, record in enumerate(songs):
+        path = folder / "song_data" / "A" / f"TR{number:05d}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record if isinstance(record, bytes) else json.dumps(record).encode())
+    for number, lines in enumerate(events):
+        path = folder / "log_data" / "2018" / f"{number:02d}-events.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+        path.write_bytes(b"\n".join(data))
+    return folder
+
+
+class Result:
+    """What a run of the job printed and left."""
+
+    def __init__(self, code, out, err, output):
+        self.code, self.out, self.err, self.output = code, out, err, Path(output)
+
+    @property
+    def report(self):
+        return json.loads(max((self.output / "_etl" / "runs").iterdir()).read_text())
+
+    def quarantine(self):
+        files = sorted((self.output / "_etl" / "quarantine").rglob("*.json"))
+        return [json.loads(line) for file in files for line in file.read_text().split("\n") if line]
+
+
+def run_process(*arguments, cwd, env=None, timeout=240, code=""):
+    """Runs etl.py as users do, in a process of its own; or code that imports it."""
+    command = [
+        sys.executable,
+        *(["-c", code] if code else [str(ROOT / "etl.py")]),
+        *map(str, arguments),
+    ]
+    environment = {**os.environ, **({"PYTHONPATH": str(ROOT)} if code else {}), **(env or {})}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def files_below(folder):
+    """Name -> (content, inode) of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_ino)
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def table_rows(output, table):
+    """A published table as DuckDB reads it, sorted."""
+    names = ", ".join(column.split()[0] for column in etl.COLUMNS[table].split(", "))
+    query = f"SELECT {names} FROM read_parquet('{output}/{table}/**/*.parquet', hive_partitioning = true)"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return sorted(connection.execute(query).fetchall(), key=repr)
+
+
+def all_tables(output):
+    return {table: table_rows(output, table) for table in etl.COLUMNS}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class S3Server:
+    """SeaweedFS on this machine, with one identity and signatures checked."""
+
+    def __init__(self, folder, *arguments):
+        self.folder = folder
+        ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+        config = folder / "s3.json"
+        credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+        identity = {
+            "name": "tester",
+            "credentials": credentials,
+            "actions": ["Admin", "Read", "List", "Write"],
+        }
+        config.write_text(json.dumps({"identities": [identity]}))
+        (folder / "data").mkdir()
+        grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
+        command = [
+            shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"), "server",
+            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-s3", f"-s3.config={config}",
+            "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            "-volume.max=50", "-master.volumeSizeLimitMB=64",
+            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc, *arguments,
+        ]  # fmt: skip
+        self.log = (folder / "weed.log").open("w")
+        self.process = subprocess.Popen(
+            command, stdout=self.log, stderr=subprocess.STDOUT, cwd=folder
+        )
+        self.endpoint = f"http://127.0.0.1:{ports['s3']}"
+
+    def client(self):
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+            region_name="us-east-1",
+        )
+
+    def bucket(self, name):
+        """A new bucket, once the server answers."""
+        client, error = self.client(), None
+        for _ in range(120):
+            try:
+                client.create_bucket(Bucket=name)
+                return client
+            except client.exceptions.BucketAlreadyOwnedByYou:
+                raise  # by another test: name it otherwise
+            except Exception as failure:
+                error = failure
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.25)
+        raise RuntimeError(
+            f"SeaweedFS does not answer: {error}\n{(self.folder / 'weed.log').read_text()[-2000:]}"
+        )
+
+    def config(self, folder, source, output, key=KEY, secret=SECRET, endpoint=None):
+        path = folder / "s3.cfg"
+        path.write_text(
+            f"[AWS]\nKEY = {key}\nSECRET = {secret}\nREGION = us-east-1\nENDPOINT = {endpoint or self.endpoint}\n"
+            f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n"
+        )
+        return path
+
+    def stop(self):
+        self.process.kill()  # asked politely, it takes half a minute
+        self.process.wait(30)
+        self.log.close()
