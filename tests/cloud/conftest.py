@@ -3,8 +3,8 @@
 import aws
 import botocore.session
 import pytest
-from fake_aws import BUCKET, INPUT, OUTPUT, REGION, Recorder, shared_loader
-from helpers import play, song, write_input
+from fake_aws import BUCKET, INPUT, OUTPUT, REGION, Recorded, Recorder, shared_loader
+from helpers import play, run_process, song, write_input
 from moto import mock_aws
 
 

@@ -7,7 +7,7 @@ import random
 import pyarrow
 import pyarrow.parquet
 from helpers import song
-from test_records import LOG_LINES, SONG_LINES, H, P
+from lines import LOG_LINES, SONG_LINES, H, P
 
 PLAY, SONG = (
     P,
