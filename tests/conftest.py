@@ -25,7 +25,7 @@ def spark():
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")
-    etl.spare_chmod(session)
+    etl.use_plain_files(session)
     yield session
     session.stop()
 
@@ -33,8 +33,6 @@ def spark():
 @pytest.fixture
 def job(spark, monkeypatch, tmp_path):
     """Runs the job in this process and on this session; `output` is in the test's own folder."""
-    monkeypatch.setattr(etl, "start_spark", lambda run, session: spark)
-    monkeypatch.setattr(SparkSession, "stop", lambda self: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dl.cfg").write_text("[DATA]\n")
 
@@ -60,9 +58,6 @@ def s3(tmp_path_factory):
 def sample_tables(spark, tmp_path_factory):
     """An OUTPUT that one run made from the sample."""
     output = tmp_path_factory.mktemp("sample") / "output"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(etl, "start_spark", lambda run, session: spark)
-        patch.setattr(SparkSession, "stop", lambda self: None)
-        assert etl.main(["--input", str(SAMPLE), "--output", str(output)]) == 0
+    assert etl.main(["--input", str(SAMPLE), "--output", str(output)]) == 0
     spark.catalog.clearCache()
     return output

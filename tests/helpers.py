@@ -108,7 +108,7 @@ def files_below(folder):
 
 def table_rows(output, table):
     """A published table as DuckDB reads it, sorted."""
-    names = ", ".join(column.split()[0] for column in etl.COLUMNS[table].split(", "))
+    names = ", ".join(etl.columns(table))
     query = f"SELECT {names} FROM read_parquet('{output}/{table}/**/*.parquet', hive_partitioning = true)"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
