@@ -64,6 +64,7 @@ try:
     from obstore.exceptions import (
         AlreadyExistsError,
         BaseError,
+        GenericError,
         InvalidPathError,
         PreconditionError,
     )
@@ -996,7 +997,9 @@ class Place(NamedTuple):
             obstore.copy(self.store, source, target, overwrite=bool(self.bucket))
         except AlreadyExistsError:
             pass
-        except PermissionError:
+        except GenericError:
+            if self.bucket:
+                raise
             # a local copy is a hard link, which Linux forbids on files of other users
             self.create(target, self.read(source))
 
