@@ -1601,7 +1601,7 @@ def located(text: str, base: Path) -> str:
         if re.match("//[^/]|[^/]", rest):
             raise ValueError("names no local folder; write file:///folder")
         text = re.sub("^/*", "/", rest)
-    elif re.match("[a-z0-9+.-]+:/", text):
+    elif re.match("[A-Za-z0-9+.-]+:/", text):
         raise ValueError("is no place that this job reads; name a folder or s3a://bucket/prefix")
     folder = os.path.expanduser(text)
     if folder.startswith("~"):
@@ -1660,7 +1660,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def find_config(flag: str | None) -> Path | None:
     """The settings file: --config, else ./dl.cfg, else dl.cfg beside etl.py, through links too."""
     if flag is not None:
-        return Path(flag or "/")
+        return Path(flag)
     for folder in (Path(), Path(__file__).parent, Path(__file__).resolve().parent):
         if (folder / "dl.cfg").is_file():
             return folder / "dl.cfg"
@@ -1677,7 +1677,7 @@ def read_settings(arguments: list[str] | None) -> Settings:
         here = Path.cwd()
     except FileNotFoundError:
         raise Stop(SETTINGS, "the current folder was deleted; change to another") from None
-    if given.config == "":
+    if given.config is not None and not given.config.strip():
         raise Stop(SETTINGS, "--config is empty; name a settings file, or leave it out")
     config = find_config(given.config)
     file = read_config(config) if config else {section: {} for section in KNOWN}
@@ -1692,7 +1692,7 @@ def read_settings(arguments: list[str] | None) -> Settings:
                 where = f"{config or 'no dl.cfg'}: [{section}] {name}"
                 base = config.parent if config else here
             elif "@" not in text:
-                where = f"{where} {text}"
+                where = f"{where} {text}".rstrip()
             if not text.strip():
                 raise Stop(SETTINGS, f"{where} is empty; give it a value")
             try:

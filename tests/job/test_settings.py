@@ -1,8 +1,10 @@
-"""Settings: command line, then dl.cfg, then default; what is wrong in one line, and no secret in it."""
+"""Settings: command line, then dl.cfg, then default; what is wrong is said in one line."""
 
 import os
 import subprocess
 import sys
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from helpers import KEY, ROOT, SAMPLE, SECRET, run_process
@@ -12,8 +14,9 @@ import etl
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    """Reads the settings of a dl.cfg with this text in the current folder."""
+    """Reads the settings of a dl.cfg with this text in the current folder, beside a folder `in`."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
 
     def read(text, *arguments, encoding="utf-8"):
         (tmp_path / "dl.cfg").write_text(text, encoding=encoding)
@@ -27,31 +30,31 @@ DATA = "[DATA]\nINPUT = in\nOUTPUT = out\n"
 
 def test_defaults(settings, tmp_path):
     found = settings(DATA)
-    assert (found.input, found.output) == (f"file://{tmp_path}/in", f"file://{tmp_path}/out")
-    assert (found.songs_partition_by, found.max_rejected) == ("year", 0.01)
+    assert found.input == f"file://{tmp_path}/in"
+    assert found.output == f"file://{tmp_path}/out"
+    assert found.songs_partition_by == "year"
+    assert found.max_rejected == Fraction("0.01")
     assert set(found.aws.values()) == {""}
 
 
 def test_the_command_line_wins_over_dl_cfg(settings):
     text = DATA + "[JOB]\nMAX_REJECTED = 0.5\nSONGS_PARTITION_BY = year"
-    found = settings(
-        text, "--input", "s3://b/x", "--max-rejected", "0", "--songs-partition-by", "year,artist_id"
-    )
-    assert (found.input, found.max_rejected, found.songs_partition_by) == (
-        "s3a://b/x",
-        0.0,
-        "year,artist_id",
-    )
+    flags = "--input s3://b/x --max-rejected 0 --songs-partition-by year,artist_id"
+    found = settings(text, *flags.split())
+    assert found.input == "s3a://b/x"
+    assert found.max_rejected == 0
+    assert found.songs_partition_by == "year,artist_id"
 
 
-def test_relative_paths_in_dl_cfg_are_relative_to_it_and_on_the_command_line_to_the_caller(
+def test_relative_paths_are_relative_to_dl_cfg_and_on_the_command_line_to_the_caller(
     tmp_path, monkeypatch
 ):
-    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "in").mkdir(parents=True)
     (tmp_path / "conf" / "my.cfg").write_text(DATA)
     monkeypatch.chdir(tmp_path)
     found = etl.read_settings(["--config", "conf/my.cfg", "--output", "out"])
-    assert (found.input, found.output) == (f"file://{tmp_path}/conf/in", f"file://{tmp_path}/out")
+    assert found.input == f"file://{tmp_path}/conf/in"
+    assert found.output == f"file://{tmp_path}/out"
 
 
 def test_without_a_dl_cfg_here_the_one_beside_etl_py_counts(tmp_path, monkeypatch):
@@ -59,164 +62,265 @@ def test_without_a_dl_cfg_here_the_one_beside_etl_py_counts(tmp_path, monkeypatc
     assert etl.read_settings([]).input == f"file://{SAMPLE}"
 
 
+def test_a_link_to_etl_py_finds_the_dl_cfg_beside_the_file(tmp_path):
+    """Nothing is read through the link but the settings, so the empty INPUT is what stops it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "etl.py").write_bytes(Path(etl.__file__).read_bytes())
+    (tmp_path / "job" / "dl.cfg").write_text("[DATA]\nINPUT =\n")
+    (tmp_path / "bin" / "etl").symlink_to("../job/etl.py")
+    command = [sys.executable, tmp_path / "bin" / "etl"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "job/dl.cfg: [DATA] INPUT is empty" in done.stderr
+
+
 def test_values_are_taken_literally_and_a_bom_is_accepted(settings):
     found = settings(f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\n{DATA}", encoding="utf-8-sig")
-    assert (found.aws["KEY"], found.aws["SECRET"]) == (KEY, SECRET)
+    assert found.aws["KEY"] == KEY
+    assert found.aws["SECRET"] == SECRET
 
 
-def test_quotes_are_removed_with_a_warning_that_does_not_show_the_value(settings, capsys):
+def test_quotes_are_removed_with_a_warning(settings, capsys):
     found = settings(f"[AWS]\nKEY = '{KEY}'\nSECRET = \"{SECRET}\"\n{DATA}")
-    assert (found.aws["KEY"], found.aws["SECRET"]) == (KEY, SECRET)
-    said = capsys.readouterr().err
-    assert "[AWS] SECRET stands in quotes" in said and SECRET not in said
+    assert found.aws["KEY"] == KEY
+    assert found.aws["SECRET"] == SECRET
+    assert "[AWS] SECRET stands in quotes" in capsys.readouterr().err
 
 
 def test_a_quote_at_one_end_only_belongs_to_the_value(settings, capsys):
     found = settings(f"[AWS]\nKEY = '\nSECRET = 'a\n{DATA}")
-    assert (found.aws["KEY"], found.aws["SECRET"], capsys.readouterr().err) == ("'", "'a", "")
+    assert found.aws["KEY"] == "'"
+    assert found.aws["SECRET"] == "'a"
+    assert capsys.readouterr().err == ""
 
 
 def test_a_temporary_key_with_its_token_is_accepted(settings):
-    assert settings(f"[AWS]\nKEY = ASIAX\nSECRET = s\nTOKEN = t\n{DATA}").aws["TOKEN"] == "t"
+    found = settings(f"[AWS]\nKEY = ASIAX\nSECRET = s\nTOKEN = t\n{DATA}")
+    assert found.aws["TOKEN"] == "t"
 
 
 def test_a_layout_is_read_whatever_its_blanks_and_case(settings):
-    assert (
-        settings(DATA + "[JOB]\nSONGS_PARTITION_BY = Year, artist_ID\n").songs_partition_by
-        == "year,artist_id"
-    )
+    found = settings(DATA + "[JOB]\nSONGS_PARTITION_BY = Year, artist_ID\n")
+    assert found.songs_partition_by == "year,artist_id"
 
 
-def test_paths_are_given_as_uri_with_a_slash_at_the_end_or_from_home(settings, monkeypatch):
+PLACES = {
+    "s3://b/x/": "s3a://b/x",
+    "s3a://b": "s3a://b",
+    "file:///data/out/": "file:///data/out",
+    "file:/data/out": "file:///data/out",
+    "/data/out": "file:///data/out",
+    "~/out": "file:///home/ada/out",
+    "a b/é#[x]": "file://HERE/a b/é#[x]",
+    "../out": "file://HERE/../out",
+}
+
+
+@pytest.mark.parametrize("text", PLACES)
+def test_a_place_may_be_written_in_several_ways(settings, monkeypatch, tmp_path, text):
     monkeypatch.setenv("HOME", "/home/ada")
-    found = settings("[DATA]\nINPUT = s3://b/x/\nOUTPUT = file:///data/out/\n")
-    assert (found.input, found.output) == ("s3a://b/x", "file:///data/out")
-    assert settings("[DATA]\nINPUT = ~/in\nOUTPUT = out\n").input == "file:///home/ada/in"
+    expected = PLACES[text].replace("HERE/..", str(tmp_path.parent)).replace("HERE", str(tmp_path))
+    assert settings(DATA, "--output", text).output == expected
 
 
-def test_an_output_that_a_link_puts_into_the_input_is_refused(settings, tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "in")
-    with pytest.raises(etl.Stop, match="lies in INPUT"):
-        settings("[DATA]\nINPUT = in\nOUTPUT = link/out\n")
+NO_PLACES = [
+    "s3:/b/x",
+    "s3:b/x",
+    "s3://",
+    "s3:///y",
+    "s3://b//y",
+    "s3://b/../y",
+    "s3://b/./y",
+    "file://localhost/x",
+    "file://host/x",
+    "file:x",
+    "S3://b/x",
+    "s3n://b/x",
+    "hdfs://x/y",
+    "hdfs:/x/y",
+    "https://b.s3.amazonaws.com/x",
+    "~nosuchuser/x",
+]
 
 
-def test_an_unknown_key_is_named(settings, capsys):
-    settings("[AWS]\nAWS_SECRET_ACCESS_KEY = hidden\n" + DATA)
-    said = capsys.readouterr().err
-    assert "[AWS] AWS_SECRET_ACCESS_KEY is no setting" in said and "hidden" not in said
+@pytest.mark.parametrize("text", NO_PLACES)
+@pytest.mark.parametrize("name", ["INPUT", "OUTPUT"])
+def test_what_is_no_place_is_refused_and_blamed_on_its_flag_or_key(settings, name, text):
+    for file, flags, blamed in (
+        (DATA, [f"--{name.lower()}", text], f"--{name.lower()} {text} "),
+        (f"{DATA.replace(name, 'X')}{name} = {text}\n", [], f"dl.cfg: [DATA] {name} "),
+    ):
+        with pytest.raises(etl.Stop) as stop:
+            settings(file, *flags)
+        assert stop.value.code == 2
+        assert str(stop.value).startswith(blamed)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "s3a"])
+def test_credentials_in_a_url_are_refused_and_not_printed(main, tmp_path, scheme):
+    url = f"{scheme}://{KEY}:{SECRET}@bucket/x"
+    (tmp_path / "dl.cfg").write_text(f"[DATA]\nINPUT = {url}\n")
+    for arguments in ([], ["--input", url], ["--input", str(SAMPLE), "--output", url]):
+        result = main(*arguments)
+        assert (result.code, "holds credentials" in result.err) == (2, True)
+        assert KEY not in result.err and SECRET not in result.err
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("KEY = hidden\n" + DATA, "line 1 stands before any section; begin with [AWS]"),
-        ("[AWS]\nSECRET\n  hidden\n" + DATA, "line 2 is not `KEY = value`"),
-        ("[AWS]\nSECRET = a\nSECRET = hidden\n" + DATA, "line 3 repeats a section or key"),
-        ("[AWS]\nSECRET = hidden\n" + DATA, "one of KEY and SECRET"),
-        ("[AWS]\nKEY = hidden\n" + DATA, "one of KEY and SECRET"),
-        ("[AWS]\nKEY = ASIAX\nSECRET = hidden\n" + DATA, "add its TOKEN"),
-        ("[AWS]\nKEY = A\nSECRET = hidden\nPROFILE = p\n" + DATA, "both KEY and PROFILE"),
-        ("[DATA]\nINPUT = in\n", "[DATA] has no OUTPUT; name a folder or an s3a:// prefix"),
-        ("[DATA]\nINPUT = hdfs://x/y\nOUTPUT = out\n", "hdfs://x/y cannot be used"),
-        ("[DATA]\nINPUT = s3://b//y\nOUTPUT = out\n", "s3://b//y cannot be used"),
-        ("[DATA]\nINPUT = s3:///y\nOUTPUT = out\n", "s3:///y cannot be used"),
-        ("[DATA]\nINPUT = s3://b/../y\nOUTPUT = out\n", "s3://b/../y cannot be used"),
-        ("[DATA]\nINPUT = in\nOUTPUT = in\n", "lies in INPUT"),
-        ("[DATA]\nINPUT = in\nOUTPUT = in/out\n", "lies in INPUT"),
-        ("[DATA]\nINPUT = s3://b\nOUTPUT = s3a://b/out\n", "lies in INPUT"),
-        (DATA + "[JOB]\nMAX_REJECTED = 1 %\n", "MAX_REJECTED is 1 %"),
-        (DATA + "[JOB]\nMAX_REJECTED = 1.5\n", "MAX_REJECTED is 1.5"),
-        (DATA + "[JOB]\nSONGS_PARTITION_BY = artist\n", "choose year or year,artist_id"),
-    ],
+    "flag", ["input", "output", "max-rejected", "songs-partition-by", "config"]
 )
-def test_what_is_wrong_is_said_without_any_value_that_may_be_secret(settings, text, words):
+def test_an_empty_flag_is_an_error_and_not_the_default(settings, flag):
+    for text in ("", " "):
+        with pytest.raises(etl.Stop, match=f"^--{flag} is empty") as stop:
+            settings(DATA, f"--{flag}", text)
+        assert stop.value.code == 2
+
+
+IGNORED = {
+    "another section": "[OLD]\nOUTPUT = wrong\nINPUT = wrong\nKEY = wrong\n",
+    "the section DEFAULT": "[DEFAULT]\nOUTPUT = wrong\nMAX_REJECTED = wrong\nKEY = wrong\n",
+    "a section in another case": "[data]\nOUTPUT = wrong\n",
+    "a name of another section": "[JOB]\nOUTPUT = wrong\n",
+    "another name": "[AWS]\nAWS_SECRET_ACCESS_KEY = wrong\n",
+}
+
+
+@pytest.mark.parametrize("text", IGNORED.values(), ids=list(IGNORED))
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_unknown_section_or_name_is_ignored_with_a_warning(settings, capsys, text, is_first):
+    plain = settings(DATA)
+    assert settings(text + DATA if is_first else DATA + text) == plain
+    said = capsys.readouterr().err
+    assert "dl.cfg" in said and "ignored" in said
+    assert "wrong" not in said
+
+
+WRONG = {
+    "KEY = hidden\n" + DATA: "line 1 is not the first `KEY = value` of its name below a [SECTION]",
+    "[AWS]\nSECRET\n  hidden\n" + DATA: "line 2 is not",
+    "[AWS]\nSECRET = a\nSECRET = hidden\n" + DATA: "line 3 is not the first",
+    DATA + "[DATA]\nINPUT = hidden\n": "line 4 is not the first",
+    "[AWS]\nSECRET = hidden\n" + DATA: "[AWS] has one of KEY and SECRET",
+    "[AWS]\nKEY = hidden\n" + DATA: "[AWS] has one of KEY and SECRET",
+    "[AWS]\nKEY = ASIAX\nSECRET = hidden\n" + DATA: "add its TOKEN",
+    "[AWS]\nKEY = A\nSECRET = hidden\nPROFILE = p\n" + DATA: "both KEY and PROFILE",
+    "[AWS]\nKEY = A\n hidden\nSECRET = x\n" + DATA: "a value with a blank or line end in it",
+    "[AWS]\nKEY = A\nSECRET = x\nTOKEN = y\n hidden\n" + DATA: "a blank or line end in it",
+    "[AWS]\nREGION = us hidden\n" + DATA: "REGION is not a region such as us-west-2",
+    "[AWS]\nENDPOINT = hidden:9000\n" + DATA: "ENDPOINT is not a URL such as http://",
+    "[AWS]\nENDPOINT = http://hidden@host\n" + DATA: "ENDPOINT is not a URL such as http://",
+    "[DATA]\nINPUT = in\n": "[DATA] OUTPUT is empty; give it a value",
+    "[DATA]\nOUTPUT = out\n": "[DATA] INPUT is empty; give it a value",
+    "[DATA]\nINPUT = hidden\nOUTPUT = out\n": "[DATA] INPUT names no folder",
+    DATA + "[JOB]\nMAX_REJECTED = hidden\n": "MAX_REJECTED is not a share from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = 1 %\n": "MAX_REJECTED is not a share from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = 1.5\n": "MAX_REJECTED is not a share from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = nan\n": "MAX_REJECTED is not a share from 0 to 1",
+    DATA + "[JOB]\nSONGS_PARTITION_BY = hidden\n": "is not one of year and year,artist_id",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_is_said_without_any_value_that_may_be_secret(settings, text):
     with pytest.raises(etl.Stop) as stop:
         settings(text)
     assert stop.value.code == 2
-    assert words in str(stop.value) and "dl.cfg" in str(stop.value)
+    assert "dl.cfg" in str(stop.value) and WRONG[text] in str(stop.value)
     assert "hidden" not in str(stop.value)
 
 
-def test_a_folder_whose_name_begins_like_the_input_is_another_folder(settings):
-    assert settings("[DATA]\nINPUT = in\nOUTPUT = input2\n").output.endswith("/input2")
+FLAGS = {
+    "--max-rejected 1%": "--max-rejected 1% is not a share from 0 to 1, such as 0.01",
+    "--max-rejected 2": "--max-rejected 2 is not a share from 0 to 1, such as 0.01",
+    "--songs-partition-by artist": "--songs-partition-by artist is not one of",
+    "--input nowhere": "--input nowhere names no folder; it is the one that holds song_data",
+}
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_a_wrong_flag_is_blamed_and_not_dl_cfg(settings, flags):
+    with pytest.raises(etl.Stop) as stop:
+        settings(DATA, *flags.split())
+    assert stop.value.code == 2
+    assert FLAGS[flags] in str(stop.value)
+    assert "dl.cfg" not in str(stop.value)
+
+
+def test_a_share_is_exact(settings):
+    assert settings(DATA, "--max-rejected", "0.29").max_rejected == Fraction(29, 100)
+    assert settings(DATA, "--max-rejected", "1e-3").max_rejected == Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("in", "in/song_data"),
+        ("in", "in/log_data/x"),
+        ("in", "link/song_data/x"),
+        ("link", "in/log_data"),
+        ("s3://b", "s3a://b/song_data"),
+        ("s3a://b/x", "s3://b/x/log_data/out"),
+    ],
+)
+def test_an_output_in_one_side_of_the_input_is_refused(settings, tmp_path, source, output):
+    (tmp_path / "link").symlink_to("in")
+    with pytest.raises(etl.Stop, match=r"OUTPUT lies in (song|log)_data of INPUT") as stop:
+        settings(f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n")
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("in", "in"),
+        ("in", "in/out"),
+        ("in", "in/song_data2"),
+        ("in", "in2/song_data"),
+        ("s3://b", "s3://b/out"),
+        ("s3://b/in", "s3://b/in2/song_data"),
+        ("s3://b", "s3://b2/song_data"),
+    ],
+)
+def test_an_output_elsewhere_is_accepted(settings, source, output):
+    assert settings(f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n").output.endswith(output[-3:])
 
 
 def test_a_config_that_is_not_there(settings):
-    with pytest.raises(
-        etl.Stop, match=r"nowhere.cfg: No such file or directory; name a settings file"
-    ) as stop:
+    words = r"nowhere.cfg: No such file or directory; name a settings file"
+    with pytest.raises(etl.Stop, match=words) as stop:
         settings(DATA, "--config", "nowhere.cfg")
     assert stop.value.code == 2
 
 
+def test_a_config_that_is_a_folder_or_not_utf_8_is_named(settings, tmp_path):
+    with pytest.raises(etl.Stop, match="/in: Is a directory"):
+        settings(DATA, "--config", str(tmp_path / "in"))
+    (tmp_path / "latin.cfg").write_bytes(b"[AWS]\nSECRET = caf\xe9\n")
+    with pytest.raises(etl.Stop, match=r"latin\.cfg: not UTF-8 text; save it as UTF-8"):
+        settings(DATA, "--config", "latin.cfg")
+
+
+def test_a_current_folder_that_was_deleted_is_said(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert etl.main([]) == 2
+    assert capsys.readouterr().err == (
+        "etl.py: the current folder was deleted; change to another\n"
+    )
+
+
 def test_the_shipped_dl_cfg_has_empty_keys_and_the_sample_as_input():
     values = etl.read_config(ROOT / "dl.cfg")
-    assert {values[name] for name in etl.KNOWN["AWS"]} == {""}
-    assert values["INPUT"] == "data/sample"
+    assert set(values["AWS"].values()) == {""}
+    assert values["AWS"].keys() == set(etl.KNOWN["AWS"])
+    assert values["DATA"]["INPUT"] == "data/sample"
 
 
 def test_importing_etl_py_does_nothing(tmp_path):
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import etl, pyspark; assert not pyspark.SparkContext._jvm"
-    done = subprocess.run(
-        [sys.executable, "-c", code, ROOT], cwd=tmp_path, capture_output=True, text=True
-    )
+    code = "import etl, pyspark; assert not pyspark.SparkContext._jvm"
+    done = run_process(cwd=tmp_path, code=code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("folders", "words"),
-    [
-        ((), "no such folder"),
-        (("song_data",), "song_data: no object ends in .json"),
-        (None, "no such folder"),
-    ],
-)
-def test_an_input_without_songs_is_refused_before_spark_starts(tmp_path, folders, words):
-    if folders is not None:
-        for folder in folders:
-            (tmp_path / "in" / folder).mkdir(parents=True)
-    done = run_process("--input", tmp_path / "in", "--output", tmp_path / "out", cwd=tmp_path)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert words in done.stderr
-
-
-def test_an_output_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    done = run_process("--output", tmp_path / "file" / "out", cwd=tmp_path)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert (
-        "file/out: this user may not read or write there; correct that, or name another folder"
-        in done.stderr
-    )
-
-
-def test_no_java(tmp_path):
-    done = run_process("--output", tmp_path / "out", cwd=tmp_path, env={"JAVA_HOME": str(tmp_path)})
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "no Java in JAVA_HOME" in done.stderr and "needs Java 17 or 21" in done.stderr
-    assert not (tmp_path / "out" / "songs").exists()
-
-
-def test_java_11(tmp_path):
-    (tmp_path / "bin").mkdir()
-    java = tmp_path / "bin" / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
-    java.chmod(0o755)
-    done = run_process("--output", tmp_path / "out", cwd=tmp_path, env={"JAVA_HOME": str(tmp_path)})
-    assert done.returncode == 2
-    assert f"{java} is Java 11; Spark" in done.stderr and "needs Java 17 or 21" in done.stderr
-
-
-def test_a_path_on_s3_without_credentials(tmp_path):
-    env = {
-        "AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none",
-        "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "default",
-    }  # fmt: skip
-    env.pop("AWS_PROFILE")
-    done = run_process(
-        "--input", "s3://bucket/in", "--output", tmp_path / "out", cwd=tmp_path, env=env
-    )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "no AWS credentials in dl.cfg, the environment" in done.stderr
