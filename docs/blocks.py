@@ -13,9 +13,17 @@ from pathlib import Path
 from etl_text import rules
 from rows import Lake, Sample, Song, code, cut, pick, table
 
-# A run's identity in the names of files: when it began and eight random hexadecimal digits.
-RUN = re.compile(r"(\d{8}T\d{6}Z-)?\b[0-9a-f]{8}\b(?!\.)|\d{8}T\d{6}Z-[0-9a-f]{8}")
+# What differs from run to run in the names of files: the run's start, and random digits.
+RUN = re.compile(
+    r"""
+      [0-9a-f]{8} (-[0-9a-f]{4}){3} -[0-9a-f]{12}
+    | \d{8}T\d{6}Z- [0-9a-f]{8}
+    | \b [0-9a-f]{8} \b (?!\.)
+    """,
+    re.VERBOSE,
+)
 CLASSES = "songplays out_of_scope duplicate key_conflict malformed invalid blank".split()
+MATCHED = "(FROM songplays WHERE song_id IS NOT NULL)"
 EVENT = "ts userId sessionId itemInSession level song artist length"
 RECORD = "song_id title artist_id artist_name duration year"
 PLACE = "artist_id artist_name artist_location artist_latitude artist_longitude"
@@ -29,6 +37,9 @@ def make_all(sample: Sample, lake: Lake) -> dict[str, str]:
         "tables": table(tables_in_short(lake), letters=200),
         "input": code(tree("data/sample", sample_files(sample), depth=5, most=3)),
         "song object": code(json.dumps(matched_song(sample, lake).record, indent=2), "json"),
+        "packed line": code(packed_line(matched_song(sample, lake))),
+        "audit": table(audit(lake)),
+        "publish": table(moved_files(lake), letters=120),
         "classes": table(classes(sample, lake), letters=60),
         "rejected": table(rejected(lake), letters=80),
         "control files": code(tree("_etl", files_below(lake.output / "_etl"), depth=3, most=5)),
@@ -100,9 +111,9 @@ def three_plays(lake: Lake) -> list[dict]:
     others = [play for play in plays if not play["song_id"]]
     rows = [others[0], *matched[:2]]
     for row in rows:
-        row["songplay_id"] = cut(row["songplay_id"], 9)
-        row["location"] = cut(row["location"], 20)
-        row["user_agent"] = cut(row["user_agent"], 20)
+        for name in ("songplay_id", "song_id", "artist_id", "location", "user_agent"):
+            if row[name]:
+                row[name] = cut(row[name], 9)
     return rows
 
 
@@ -191,6 +202,40 @@ def steps(sample: Sample, lake: Lake) -> dict[str, tuple[list[dict], list[dict]]
         "songplays": songplays_step(sample, lake),
         "time": time_step(sample, lake),
     }
+
+
+def packed_line(song: Song) -> str:
+    """The line that stands for a song file in the text that Spark reads."""
+    return f"{song.file} <TAB> {cut(song.text, 60)}"
+
+
+def audit(lake: Lake) -> list[dict]:
+    """What is counted for each table before it is published."""
+    found = []
+    for name, columns in lake.columns.items():
+        key = columns[0].name
+        missing = f"(SELECT count(*) FROM songplays ANTI JOIN {name} USING ({key}))"
+        if name in ("songs", "artists"):
+            missing = missing.replace("FROM songplays", f"FROM {MATCHED}")
+        query = f"""
+            SELECT '{name}' AS "table", '{key}' AS "key", count(*) AS "rows",
+                count(DISTINCT {key}) AS "distinct keys", {missing} AS "plays without a row"
+            FROM {name}"""
+        found += lake.rows(query)
+    return found
+
+
+def moved_files(lake: Lake) -> list[dict]:
+    """Where a commit's files of songplays were staged, and what they are called since."""
+    commit = json.loads((lake.output / "_etl/commits/000000001.json").read_text(encoding="utf-8"))
+    rows = []
+    for name, file in commit["tables"]["songplays"]["files"].items():
+        row = {
+            "staged in _etl/staging/": RUN.sub("…", file["staged"].removeprefix("_etl/staging/")),
+            "published in songplays/": RUN.sub("…", name),
+        }
+        rows.append(row)
+    return rows
 
 
 def songs_step(sample: Sample, lake: Lake):

@@ -65,8 +65,8 @@ This page is made by `python docs/make.py` from the column comments and docstrin
 [etl.py](../etl.py) and from a run over the [sample](../data/sample). Change it there, not here.
 
 All times are UTC instants with microsecond type and the milliseconds of the source. NULL means that
-the source does not say. Columns marked *folder* stand in the names of the folders, as in
-`songplays/year=2018/month=11/`; DuckDB, Polars, pandas and Spark read them back as columns.
+the source does not say. A column that is a folder stands in the names of the folders, as in
+`songplays/year=2018/month=11/`; DuckDB, Polars, pandas and Spark read it back as a column.
 [How it works](how-it-works.md) shows how each table is made, [queries](queries.md) how to read it.
 
 ![Star schema: songplays refers to users, songs, artists and time](../image/schema.svg)
@@ -95,13 +95,11 @@ def table_section(name: str) -> str:
 def column_list(lake: Lake, name: str) -> str:
     rows = []
     for column in lake.columns[name]:
-        note = "folder" if column.is_folder else ""
         rows.append(
             {
                 "column": column.name,
                 "type": column.type,
                 "meaning": column.comment or "–",
-                "stored as": note or "column",
             }
         )
     return table(rows, letters=200)
@@ -109,8 +107,7 @@ def column_list(lake: Lake, name: str) -> str:
 
 def five_rows(lake: Lake, name: str) -> str:
     key = lake.columns[name][0].name
-    order = "start_time, songplay_id" if name == "songplays" else key
-    return table(lake.rows(f"SELECT * FROM {name} ORDER BY {order} LIMIT 5"))
+    return table(lake.rows(f"SELECT * FROM {name} ORDER BY {key} LIMIT 5"))
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# What the copy's folder is called in the picture.
+EXAMPLE = "/home/you/sparkify"
 COPIED = ("etl.py", "dl.cfg", "data/sample")
 
 PAPER = "#1e2127"
@@ -31,7 +33,7 @@ def run_in_a_copy(folder: Path) -> str:
     result = subprocess.run(
         [sys.executable, "etl.py"], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
     )
-    return result.stdout
+    return result.stdout.replace(str(folder), EXAMPLE)
 
 
 def copy(folder: Path) -> None:

@@ -19,14 +19,14 @@ class Project(NamedTuple):
     def output(self) -> Path:
         return self.folder / "output"
 
-    def shell(self, command: str) -> str:
+    def shell(self, command: str, **variables: str) -> str:
         """What a command prints in the project's folder; this environment's programs come first."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         result = subprocess.run(
             command,
             shell=True,
             cwd=self.folder,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, **variables},
             capture_output=True,
             text=True,
             timeout=120,
@@ -40,10 +40,9 @@ def project(tmp_path_factory):
     """The project's files in a folder of their own, after `python etl.py`."""
     folder = tmp_path_factory.mktemp("docs") / "sparkify"
     printed = make_run.run_in_a_copy(folder)
-    for name in ("views.sql", "queries.sql"):
-        target = folder / "analytics" / name
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes((ROOT / "analytics" / name).read_bytes())
+    (folder / "analytics").mkdir()
+    for source in (ROOT / "analytics").glob("*.sql"):
+        (folder / "analytics" / source.name).write_bytes(source.read_bytes())
     return Project(folder, printed)
 
 

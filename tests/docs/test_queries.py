@@ -9,6 +9,11 @@ import pytest
 from helpers import ROOT
 
 QUERIES = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
+# For a session that lives for one query: no page of its own, no long compilation.
+QUICK = (
+    "--driver-java-options=-XX:TieredStopAtLevel=1 --master local[2]"
+    " --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 pyspark-shell"
+)
 PACKAGES = {
     "DuckDB, in Python": "duckdb",
     "Polars": "polars",
@@ -44,7 +49,7 @@ def test_each_python_example_prints_the_plays_per_level(project, title):
     if not importlib.util.find_spec(PACKAGES[title]):
         pytest.skip(f"{PACKAGES[title]} is not installed")
     (project.folder / "example.py").write_text(example(title, "python"))
-    printed = project.shell("python example.py")
+    printed = project.shell("python example.py", PYSPARK_SUBMIT_ARGS=QUICK)
     assert says(printed, plays_per_level(project)), printed
 
 
