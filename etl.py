@@ -808,25 +808,24 @@ def process_song_data(run: Run) -> DataFrame:
     account = Counter(dict(records.groupBy("class").count().collect()))
     check_account(run, "song_data", records, account, "record")
 
-    # read three times: for songs, for artists and to match plays
+    # read four times: to be counted, for songs, for artists, and to match plays
     catalog = stage_catalog(records).cache()
-    distinct = Observation()
-    kept = Observation()
-    songs = songs_table(catalog.observe(distinct, F.count("*").alias("records")))
-    # without a number, Spark takes one task for so few bytes, even into thousands of folders
-    tasks = run.spark.sparkContext.defaultParallelism
-    songs = songs.observe(kept, F.count("*").alias("songs")).repartition(
-        tasks, *run.partitions("songs")
-    )
-    stage_table(run, "songs", songs)
-    stage_table(run, "artists", artists_table(catalog))
+    distinct = catalog.agg(
+        F.count("*").alias("records"),
+        F.count_distinct("song_id").alias("songs"),
+    ).first()
     run.songs.update(
         malformed=account["malformed"],
         invalid=account["invalid"],
-        duplicate=account["record"] - distinct.get["records"],
-        variant=distinct.get["records"] - kept.get["songs"],
-        songs=kept.get["songs"],
+        duplicate=account["record"] - distinct["records"],
+        variant=distinct["records"] - distinct["songs"],
+        songs=distinct["songs"],
     )
+    # without a number, Spark takes one task for so few bytes, even into thousands of folders
+    tasks = run.spark.sparkContext.defaultParallelism
+    songs = songs_table(catalog).repartition(tasks, *run.partitions("songs"))
+    stage_table(run, "songs", songs)
+    stage_table(run, "artists", artists_table(catalog))
     return catalog
 
 
@@ -899,10 +898,11 @@ def run_job(run: Run) -> None:
     """
     base = begin(run)
     if is_current(run, base) and not run.settings.force:
-        say(f"Nothing to do: commit {base['commit']} has this input, settings and code.")
-        say(f"The tables are in {run.lake.uri}. --force builds them again.")
+        say(f"Nothing to do: commit {base['commit']} has this input, these settings and this code.")
+        say(f"The tables are in {shown(run.lake.uri)}; --force builds them again.")
     elif run.settings.dry_run:
-        say(f"Dry run: would write {', '.join(COLUMNS)} to {run.lake.uri}.")
+        say(f"Dry run: all is well; a run would write {', '.join(COLUMNS)}")
+        say(f"to {shown(run.lake.uri)} as commit {run.number}.")
     else:
         try:
             build(run)
@@ -1255,13 +1255,15 @@ def next_number(lake: Place) -> int:
 
 
 def read_commit(lake: Place, number: int) -> dict:
-    """A commit; one that is damaged or missing has no tables, and the next run replaces it."""
+    """A commit; one that is missing, damaged or another's copy has no tables and is replaced."""
     key = f"_etl/commits/{number:09d}.json"
     nothing = {"commit": 0, "run": "", "tables": {table: {"files": {}} for table in COLUMNS}}
     try:
         commit = json.loads(lake.read(key))
         live_files(commit)
-        return commit
+        if commit["commit"] == number:
+            return commit
+        raise ValueError(f"it is commit {commit['commit']}")
     except FileNotFoundError:
         return nothing
     except (ValueError, TypeError, LookupError, AttributeError):
@@ -1537,13 +1539,19 @@ def show(report: dict) -> None:
         side[name] for side in (events, report["songs"]) for name in ("malformed", "invalid")
     ]
     if any(rejected) or events["key_conflict"]:
-        say(f"Rejected lines are in {report['output']}/_etl/quarantine/{report['run']}")
+        say(f"Rejected lines: {shown(report['output'])}/_etl/quarantine/{report['run']}")
     seconds = report["seconds"]
     longest = max(seconds, key=seconds.get)
-    say(f"{sum(seconds.values()):.1f} seconds, of which {seconds[longest]:.1f} for {longest}.")
-    say(f"The tables are in {report['output']} (commit {report['commit']}).")
-    say("Next: python analytics/report.py             a page of charts")
-    say("      duckdb -init analytics/views.sql       tables by name, for your own queries")
+    say(
+        f"It took {sum(seconds.values()):.1f} seconds, {seconds[longest]:.1f} of them for {longest}."
+    )
+    say(f"The tables are in {shown(report['output'])} (commit {report['commit']}).")
+    say("\nNext: python analytics/report.py         makes a page of charts")
+    say("      duckdb -init analytics/views.sql   takes your own queries")
+
+
+def shown(uri: str) -> str:
+    return uri.removeprefix("file://")
 
 
 def size_of(size: int) -> str:
