@@ -207,21 +207,6 @@ def columns(table: str) -> dict[str, str]:
 # ── Reading: the listed input, packed songs, lines and their one JSON object ──────────────────
 
 
-class Pinned(NamedTuple):
-    """An input object as it was when the run listed it."""
-
-    key: str
-    size: int
-    # its etag, else when it was last changed
-    version: str
-
-
-def is_input(key: str) -> bool:
-    """Whether a key below song_data/ or log_data/ is read: it ends in .json and is not hidden."""
-    _, *parts = key.split("/")
-    return key.endswith(".json") and not any(part.startswith(("_", ".")) for part in parts)
-
-
 def read_text(spark: SparkSession, uri: str, suffix: str) -> DataFrame:
     """Lines as they stand, one row each; a lone CR ends none, and the URI is no pattern."""
     reader = spark.read.options(
@@ -377,11 +362,8 @@ def stage_events(lines: DataFrame) -> DataFrame:
     user_id = F.expr("try_cast(record.userId AS BIGINT)")
     is_number = (user_id >= 0) & (user_id.cast("string") == F.col("record.userId"))
     has_user = F.col("record.userId") != ""
-    has_key = (
-        user_id.isNotNull()
-        & F.col("record.sessionId").isNotNull()
-        & F.col("record.itemInSession").isNotNull()
-    )
+    numbers = F.col("record.sessionId").isNotNull() & F.col("record.itemInSession").isNotNull()
+    has_key = user_id.isNotNull() & numbers
     # 2000-01-01 and the millisecond before 2100-01-01
     in_range = F.col("record.ts").between(946_684_800_000, 4_102_444_799_999)
     invalid = (
@@ -489,17 +471,9 @@ def songs_table(catalog: DataFrame) -> DataFrame:
     Units    duration in seconds; year 0 is unknown
     """
     known_year_first = F.asc(F.col("year") == 0)
-    rest = ascending(
-        "year",
-        "title",
-        "artist_id",
-        "duration",
-        "artist_name",
-        "location",
-        "latitude",
-        "longitude",
-    )
-    kept = first_of_each(catalog, "song_id", [known_year_first, *rest])
+    ours = ascending("year", "title", "artist_id", "duration")
+    others = ascending("artist_name", "location", "latitude", "longitude")
+    kept = first_of_each(catalog, "song_id", [known_year_first, *ours, *others])
     return kept.select("song_id", "title", "artist_id", "duration", "year")
 
 
@@ -535,17 +509,8 @@ def users_table(events: DataFrame) -> DataFrame:
              so that two runs keep the same one
     """
     is_known = F.col("class").isin("play", "out_of_scope") & F.col("user_id").isNotNull()
-    latest = F.max(
-        F.struct(
-            "ts",
-            "session_id",
-            "item_in_session",
-            "level",
-            "first_name",
-            "last_name",
-            "gender",
-        )
-    )
+    order = ("ts", "session_id", "item_in_session", "level", "first_name", "last_name", "gender")
+    latest = F.max(F.struct(*order))
     users = events.where(is_known).groupBy("user_id").agg(latest.alias("latest"))
     return users.select(
         "user_id",
@@ -720,67 +685,17 @@ def audit(run: Run) -> dict[str, int]:
         check(f"{table}: rows and distinct keys", found["rows"], found["keys"])
         check(f"{table}: songplays that refer to no row of it", found["orphans"], 0)
     run.events["matched"] = measured["songs"]["uses"]
-    for account, whole, classes in (
-        (run.events, "lines", EVENT_CLASSES),
-        (run.songs, "records", SONG_CLASSES),
-    ):
-        check(
-            f"{whole} and the sum of their classes",
-            account[whole],
-            sum(account[name] for name in classes),
-        )
-    check(
-        "rows of songplays and the account's",
-        measured["songplays"]["rows"],
-        run.events["songplays"],
-    )
+    lines = sum(run.events[name] for name in EVENT_CLASSES)
+    check("lines and the sum of their classes", run.events["lines"], lines)
+    records = sum(run.songs[name] for name in SONG_CLASSES)
+    check("records and the sum of their classes", run.songs["records"], records)
+    plays = run.events["songplays"]
+    check("rows of songplays and the account's", measured["songplays"]["rows"], plays)
     check("rows of songs and the account's", measured["songs"]["rows"], run.songs["songs"])
     return {table: measured[table]["rows"] for table in COLUMNS}
 
 
 # ── The two processes: read, account, derive, stage ───────────────────────────────────────────
-
-
-def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[str]) -> None:
-    """Lets Spark write a folder of the lake, directly or by way of a local scratch folder.
-
-    Hadoop's committer sends a dozen requests per file to S3, one after another. So on one machine
-    Spark writes to local files, and each of them is uploaded with one request.
-    """
-    rows.write.partitionBy(*partitions).format(kind).save(f"{run.scratch.uri}/{folder}")
-    if run.scratch is not run.lake:
-        files = [
-            key for key in run.scratch.list(folder) if not Path(key).name.startswith(("_", "."))
-        ]
-        in_parallel(lambda key: run.lake.upload(key, Path(run.scratch.path, key)), files)
-
-
-def stage_table(run: Run, name: str, table: DataFrame) -> None:
-    """Writes a table below the staging folder.  Raises Stop if its columns are not COLUMNS'."""
-    found = {column: kind.upper() for column, kind in table.dtypes}
-    if list(found.items()) != list(columns(name).items()):
-        raise Stop(FAILED, f"{name} has the columns {found}, not {columns(name)}")
-    write(run, table, "parquet", f"{run.staging}/{name}", run.partitions(name))
-    say(f"  {name} written")
-
-
-def keep_rejected(run: Run, kind: str, rejected: DataFrame) -> None:
-    """Writes rejected lines as JSON lines: file, reason, and raw, or raw_base64 if not UTF-8."""
-    is_text = F.col("reason") != NOT_UTF8
-    # url_decode would take "+" for a blank
-    uri = F.url_decode(F.replace(F.col("file"), F.lit("+"), F.lit("%2B")))
-    # songs have a key there, logs a URI that Spark begins with file:/ or file:///
-    key = F.regexp_replace(
-        uri, f"^(file:)?/*{re.escape(run.source.uri.partition('//')[2].lstrip('/'))}/", ""
-    )
-    base64 = F.translate(F.base64(F.col("line").cast("binary")), "\r\n", "")
-    kept = rejected.select(
-        key.alias("file"),
-        "reason",
-        F.when(is_text, F.col("line")).alias("raw"),
-        F.when(~is_text, base64).alias("raw_base64"),
-    )
-    write(run, kept, "json", f"_etl/quarantine/{run.id}/{kind}", [])
 
 
 def check_account(run: Run, side: str, staged: DataFrame, account: Counter, accepted: str) -> None:
@@ -878,16 +793,6 @@ def process_plays(run: Run, plays: DataFrame, catalog: DataFrame) -> None:
         keep_rejected(run, "key_conflict", as_lines(conflicts))
 
 
-def as_lines(conflicts: DataFrame) -> DataFrame:
-    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
-    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
-    fields = [F.col(alias).alias(name) for name, alias in names.items()]
-    user_id = F.col("user_id").cast("string").alias("userId")
-    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
-    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
-    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
-
-
 # ── The run: begin, build, commit, publish ────────────────────────────────────────────────────
 
 
@@ -898,7 +803,7 @@ def run_job(run: Run) -> None:
     """
     base = begin(run)
     if is_current(run, base) and not run.settings.force:
-        say(f"Nothing to do: commit {base['commit']} has this input, these settings and this code.")
+        say(f"Nothing to do: commit {base['commit']} has this input, settings and code.")
         say(f"The tables are in {shown(run.lake.uri)}; --force builds them again.")
     elif run.settings.dry_run:
         say(f"Dry run: all is well; a run would write {', '.join(COLUMNS)}")
@@ -1044,7 +949,22 @@ class Place(NamedTuple):
                 raise OSError(f"{error['Key']}: not deleted, {error['Code']}")
 
 
-# ── Fetching: what is listed, and songs by the thousand ───────────────────────────────────────
+# ── Fetching: the listing of the input, and songs by the thousand ─────────────────────────────
+
+
+class Pinned(NamedTuple):
+    """An input object as it was when the run listed it."""
+
+    key: str
+    size: int
+    # its etag, else when it was last changed
+    version: str
+
+
+def is_input(key: str) -> bool:
+    """Whether a key below song_data/ or log_data/ is read: it ends in .json and is not hidden."""
+    _, *parts = key.split("/")
+    return key.endswith(".json") and not any(part.startswith(("_", ".")) for part in parts)
 
 
 def is_marker(source: Place, key: str, size: int) -> bool:
@@ -1139,6 +1059,61 @@ def pack_songs(run: Run) -> int:
                 show_progress("song", done, len(pinned))
             run.lake.write(f"{run.staging}/packed/{number:05d}.txt", bytes(pack))
     return records
+
+
+# ── Writing: staged tables and rejected lines ─────────────────────────────────────────────────
+
+
+def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[str]) -> None:
+    """Lets Spark write a folder of the lake, directly or by way of a local scratch folder.
+
+    Hadoop's committer sends a dozen requests per file to S3, one after another. So on one machine
+    Spark writes to local files, and each of them is uploaded with one request.
+    """
+    rows.write.partitionBy(*partitions).format(kind).save(f"{run.scratch.uri}/{folder}")
+    if run.scratch is not run.lake:
+        files = [
+            key for key in run.scratch.list(folder) if not Path(key).name.startswith(("_", "."))
+        ]
+        in_parallel(lambda key: run.lake.upload(key, Path(run.scratch.path, key)), files)
+
+
+def stage_table(run: Run, name: str, table: DataFrame) -> None:
+    """Writes a table below the staging folder.  Raises Stop if its columns are not COLUMNS'."""
+    found = {column: kind.upper() for column, kind in table.dtypes}
+    if list(found.items()) != list(columns(name).items()):
+        raise Stop(FAILED, f"{name} has the columns {found}, not {columns(name)}")
+    write(run, table, "parquet", f"{run.staging}/{name}", run.partitions(name))
+    say(f"  {name} written")
+
+
+def keep_rejected(run: Run, kind: str, rejected: DataFrame) -> None:
+    """Writes rejected lines as JSON lines: file, reason, and raw, or raw_base64 if not UTF-8."""
+    is_text = F.col("reason") != NOT_UTF8
+    # url_decode would take "+" for a blank
+    uri = F.url_decode(F.replace(F.col("file"), F.lit("+"), F.lit("%2B")))
+    # songs have a key there, logs a URI that Spark begins with file:/ or file:///
+    key = F.regexp_replace(
+        uri, f"^(file:)?/*{re.escape(run.source.uri.partition('//')[2].lstrip('/'))}/", ""
+    )
+    base64 = F.translate(F.base64(F.col("line").cast("binary")), "\r\n", "")
+    kept = rejected.select(
+        key.alias("file"),
+        "reason",
+        F.when(is_text, F.col("line")).alias("raw"),
+        F.when(~is_text, base64).alias("raw_base64"),
+    )
+    write(run, kept, "json", f"_etl/quarantine/{run.id}/{kind}", [])
+
+
+def as_lines(conflicts: DataFrame) -> DataFrame:
+    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
+    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
+    fields = [F.col(alias).alias(name) for name, alias in names.items()]
+    user_id = F.col("user_id").cast("string").alias("userId")
+    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
+    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
+    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
 
 
 # ── The state of a run ────────────────────────────────────────────────────────────────────────
@@ -1370,13 +1345,9 @@ def overtaken_or(run: Run, error: Exception) -> Exception:
 
     A run that commits first removes what the others have staged, which may look like any failure.
     """
-    is_refused = isinstance(error, Stop) and error.code == REFUSED
+    may_be = run.published == NOTHING and getattr(error, "code", FAILED) != REFUSED
     with suppress(Exception):
-        if (
-            run.published == NOTHING
-            and not is_refused
-            and newest(run.lake, "commits") >= run.number
-        ):
+        if may_be and newest(run.lake, "commits") >= run.number:
             return overtaken(run)
     return error
 
