@@ -646,14 +646,8 @@ def measure(staged: dict[str, DataFrame]) -> dict[str, Row]:
         parts.append(key_rows(rows, table, "rows"))
         if table != "songplays":
             parts.append(key_rows(staged["songplays"], table, "uses"))
-    keys = (
-        reduce(DataFrame.unionAll, parts)
-        .groupBy("table", "key.low", "key.high")
-        .agg(
-            F.sum("rows").alias("rows"),
-            F.sum("uses").alias("uses"),
-        )
-    )
+    counts = [F.sum("rows").alias("rows"), F.sum("uses").alias("uses")]
+    keys = reduce(DataFrame.unionAll, parts).groupBy("table", "key.low", "key.high").agg(*counts)
     has_key = F.col("low").isNotNull()
     measured = keys.groupBy("table").agg(
         F.sum("rows").alias("rows"),
@@ -1513,9 +1507,8 @@ def show(report: dict) -> None:
         say(f"Rejected lines: {shown(report['output'])}/_etl/quarantine/{report['run']}")
     seconds = report["seconds"]
     longest = max(seconds, key=seconds.get)
-    say(
-        f"It took {sum(seconds.values()):.1f} seconds, {seconds[longest]:.1f} of them for {longest}."
-    )
+    total = sum(seconds.values())
+    say(f"It took {total:.1f} seconds, {seconds[longest]:.1f} of them for {longest}.")
     say(f"The tables are in {shown(report['output'])} (commit {report['commit']}).")
     say("\nNext: python analytics/report.py         makes a page of charts")
     say("      duckdb -init analytics/views.sql   takes your own queries")
