@@ -230,19 +230,24 @@ def read_packed_songs(spark: SparkSession, uri: str) -> DataFrame:
 def read_logs(spark: SparkSession, source: Place, pinned: list[Pinned]) -> DataFrame:
     """One row per physical line of the logs: `file`, the object's URI percent-encoded, and `line`.
 
-    Raises   Stop if Spark finds other files than the listing has
+    Raises   Stop if Spark misses a file of the listing
     """
     lines = read_text(spark, f"{source.uri}/log_data", ".json")
     uris = {}
     for uri in lines.inputFiles():
         uris[unquote(urlsplit(uri).path).removeprefix(f"{source.path}/")] = uri
-    listed = {item.key for item in pinned}
     lines = lines.select(F.col("_metadata.file_path").alias("file"), F.col("value").alias("line"))
-    for key in uris.keys() ^ listed:
-        if key in listed or is_input(key):
-            raise input_changed(source, key)
-        # Spark skips names that begin with `_`, except a folder such as `_a=b`
-        lines = lines.where(F.col("file") != uris[key])
+    listed = {item.key for item in pinned}
+    missing = listed - uris.keys()
+    if missing:
+        raise input_changed(source, min(missing))
+    # new files wait for the next run, and Spark reads hidden ones in folders such as `_a=b`
+    others = uris.keys() - listed
+    if others:
+        # here Spark begins a local URI with file:///, and there with file:/
+        paths = [re.sub("^file:/+", "/", uris[key]) for key in others]
+        path = F.regexp_replace("file", "^file:/+", "/")
+        lines = lines.where(~path.isin(paths))
     return lines
 
 

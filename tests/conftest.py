@@ -6,6 +6,7 @@ import io
 import pytest
 from helpers import SAMPLE, Result, S3Server
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 import etl
 
@@ -28,6 +29,30 @@ def spark():
     etl.use_plain_files(session)
     yield session
     session.stop()
+
+
+@pytest.fixture
+def frame(spark):
+    """Builds a frame from text: a header, then one row per line.
+
+    "-" is NULL, and so are the columns of the schema that the text lacks.
+    """
+
+    def build(schema: str, text: str):
+        lines = []
+        for line in text.strip().splitlines():
+            lines.append(
+                [None if cell.strip() == "-" else cell.strip() for cell in line.split("|")]
+            )
+        header, *rows = lines
+        given = spark.createDataFrame(rows, ", ".join(f"{name} STRING" for name in header))
+        columns = []
+        for item in spark.createDataFrame([], schema).schema:
+            value = F.col(item.name) if item.name in header else F.lit(None)
+            columns.append(value.cast(item.dataType).alias(item.name))
+        return given.select(columns)
+
+    return build
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def main(monkeypatch, tmp_path):
             code = etl.main([str(argument) for argument in arguments])
         return QuickResult(code, out.getvalue(), err.getvalue(), output or tmp_path / "output")
 
+    run.source = tmp_path / "in"
     return run
 
 
@@ -44,4 +45,5 @@ def quick(main, tmp_path):
     def run(*arguments):
         return main("--input", "in", "--output", "output", *arguments)
 
+    run.source = tmp_path / "in"
     return run
