@@ -134,11 +134,17 @@ def grains() -> dict[str, str]:
 # ── Commits ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def newest_done(names: Iterable[str]) -> str | None:
-    """The key below OUTPUT of the newest commit whose publication is finished, if there is one.
+def done_commits(names: Iterable[str]) -> list[str]:
+    """The keys, below OUTPUT, of the commits whose publication is finished, oldest first.
 
     names   of the objects in `_etl/done/`, with or without folders before them
     """
     last_parts = (name.rpartition("/")[2] for name in names)
     numbers = [part for part in last_parts if re.fullmatch(r"\d{9}", part)]
-    return f"_etl/commits/{max(numbers)}.json" if numbers else None
+    return [f"_etl/commits/{number}.json" for number in sorted(numbers)]
+
+
+def newest_done(names: Iterable[str]) -> str | None:
+    """The key of the newest of them, if there is one."""
+    keys = done_commits(names)
+    return keys[-1] if keys else None

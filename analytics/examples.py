@@ -10,32 +10,51 @@ import os
 import sys
 from pathlib import Path
 
-import nbformat
-from lake import Lake, add_arguments, from_arguments, run_main
-from nbclient import NotebookClient
-from report import draw, make_report, picture
+from common import needed_packages, run_main
+
+with needed_packages("requirements-dev.txt"):
+    import charts
+    import nbformat
+    from lake import Lake, add_arguments, explain, from_arguments
+    from nbclient import NotebookClient
+    from report import make_report
 
 HERE = Path(__file__).parent
-CHARTS = ("plays_by_weekday_and_hour", "top_songs")  # those in README.md
+# Those in README.md.
+CHARTS = ("plays_by_weekday_and_hour", "top_songs")
 NOTEBOOK = HERE / "analytics.ipynb"
 
 
 def draw_charts(lake: Lake) -> dict[str, str]:
     """File name -> SVG."""
-    charts = make_report(lake).charts
-    return {f"{name}.svg": picture(draw(*charts[name])) for name in CHARTS}
+    pictures = make_report(lake).pictures
+    found = {}
+    for name in CHARTS:
+        chart, title = pictures[name]
+        svg = charts.svg(chart, charts.WIDE, title)
+        found[f"{name}.svg"] = charts.coloured(svg, charts.EITHER)
+    return found
 
 
 def execute_notebook(output: str) -> nbformat.NotebookNode:
-    """The notebook with the outputs that these tables give, and nothing that differs from run to run."""
+    """The notebook with the outputs that these tables give.
+
+    Left out is what differs from run to run: Spark's log, and the version of Python.
+    """
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     language = dict(notebook.metadata.language_info)
     os.environ["OUTPUT"] = output
     client = NotebookClient(
-        notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(HERE)}}
+        notebook,
+        timeout=300,
+        record_timing=False,
+        resources={"metadata": {"path": str(HERE)}},
     )
     client.execute()
-    notebook.metadata.language_info = language  # which Python ran it is no news
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+    notebook.metadata.language_info = language
     return notebook
 
 
@@ -51,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main("examples.py", main))
+    sys.exit(run_main("examples.py", main, explain))

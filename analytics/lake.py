@@ -1,7 +1,7 @@
 """The tables of an OUTPUT as one finished run published them, open in DuckDB.
 
-report.py, to_postgres.py and the notebook read through this. It takes the files that the newest commit with a
-`_etl/done/` entry lists, so a publication under way is never read half.
+report.py, to_postgres.py and the notebook read through this. It takes the files that the newest
+commit with a `_etl/done/` entry lists, so it never reads half of a publication that is under way.
 """
 
 from __future__ import annotations
@@ -9,248 +9,306 @@ from __future__ import annotations
 import argparse
 import configparser
 import glob
+import gzip
 import json
 import os
 import re
-import sys
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
-import obstore
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, S3Store
+import common
+from common import FAILED, SETTINGS, Stop, needed_packages, one_line
 
-FAILED, SETTINGS = 1, 2  # exit codes
-TABLES = {  # etl.COLUMNS once more, for readers without Spark, which etl.py imports; a test holds them equal
-    "songplays": "songplay_id STRING, start_time TIMESTAMP, user_id BIGINT, level STRING, song_id STRING, "
-    "artist_id STRING, session_id BIGINT, location STRING, user_agent STRING, year INT, month INT",
-    "users": "user_id BIGINT, first_name STRING, last_name STRING, gender STRING, level STRING",
-    "songs": "song_id STRING, title STRING, artist_id STRING, duration DOUBLE, year INT",
-    "artists": "artist_id STRING, name STRING, location STRING, latitude DOUBLE, longitude DOUBLE",
-    "time": "start_time TIMESTAMP, hour INT, day INT, week INT, weekday INT, year INT, month INT",
-}
+with needed_packages("analytics/requirements.txt"):
+    import duckdb
+    import obstore
+    from obstore.exceptions import BaseError
+    from obstore.store import LocalStore, S3Store
+
 AWS = ("KEY", "SECRET", "TOKEN", "PROFILE", "REGION", "ENDPOINT")
 GETS_IN_FLIGHT = 32
-MEMORY = "1GB"  # DuckDB's share; more goes to disk
+# DuckDB's share of memory; what needs more goes to disk.
+MEMORY = "1GB"
 
 
-class Stop(Exception):
-    """Ends the program with an exit code and one line that names the thing, the place and the remedy."""
+class Place(NamedTuple):
+    """A folder on this machine, or a prefix on S3."""
 
-    def __init__(self, code: int, message: str):
-        super().__init__(message)
-        self.code = code
+    uri: str  # /folder or s3a://bucket/prefix
+    store: object  # an obstore store whose root is this place
+    is_s3: bool
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Key -> bytes of every object below a prefix."""
+        chunks = obstore.list(self.store, prefix)
+        return {item["path"]: item["size"] for chunk in chunks for item in chunk}
+
+    def read(self, key: str) -> bytes:
+        return bytes(obstore.get(self.store, key).bytes())
 
 
 class Lake(NamedTuple):
     """An OUTPUT at one finished commit."""
 
-    uri: str  # /folder or s3a://bucket/prefix
-    store: object  # an obstore store whose root is this place
+    place: Place
     folder: str  # on this machine, where the table files are or come to be
     commit: dict  # `_etl/commits/<number>.json`
-    db: duckdb.DuckDBPyConnection  # with a view a table
+    db: duckdb.DuckDBPyConnection  # with one view per table
+    settings: dict[str, str]  # those of dl.cfg
     copies: tempfile.TemporaryDirectory | None  # of what lies on S3; gone with this object
+
+    @property
+    def uri(self) -> str:
+        return self.place.uri
+
+    def rows(self, sql: str, *values) -> list[dict]:
+        """The answer to a query, one dict per row."""
+        answer = self.db.execute(sql, list(values))
+        names = [column[0] for column in answer.description]
+        return [dict(zip(names, row)) for row in answer.fetchall()]
 
 
 def columns(table: str) -> dict[str, str]:
-    """Name -> type, in the order of the output contract."""
-    return dict(column.split() for column in TABLES[table].split(", "))
+    """Name -> Spark's type, in the order of the table."""
+    return {column.name: column.type for column in common.tables()[table]}
 
 
-def one_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+def tables() -> list[str]:
+    return list(common.tables())
+
+
+# ── Settings and places ──────────────────────────────────────────────────────────────────────────
 
 
 def read_config(path: Path) -> dict[str, str]:
-    """The settings of a dl.cfg.  Raises Stop without ever quoting a line of it, which may hold a secret."""
+    """The settings of a dl.cfg.
+
+    Raises   Stop, which never quotes a line of the file, because that may hold a secret
+    """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         with path.open(encoding="utf-8-sig") as lines:
             parser.read_file(lines)
     except OSError as error:
-        raise Stop(
-            SETTINGS, f"{path}: {error.strerror}; name a settings file with --config"
-        ) from None
+        message = f"{path}: {error.strerror}; name a settings file with --config"
+        raise Stop(SETTINGS, message) from None
     except (configparser.Error, UnicodeDecodeError):
-        raise Stop(
-            SETTINGS, f"{path}: cannot be read; `python etl.py --dry-run` says which line is wrong"
-        ) from None
-    values = {name.upper(): value for section in parser for name, value in parser.items(section)}
-    return {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in values.items()}
+        remedy = "`python etl.py --dry-run` says which line is wrong"
+        raise Stop(SETTINGS, f"{path}: cannot be read; {remedy}") from None
+    values = {}
+    for section in parser.sections():
+        for name, value in parser.items(section):
+            values[name.upper()] = re.sub(r"""^(["'])(.*)\1$""", r"\2", value)
+    return values
 
 
-def open_s3(uri: str, values: dict[str, str]):
-    """The store of an S3 prefix, with etl.py's rule: dl.cfg's identity, else the usual AWS chain."""
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-    from obstore.auth.boto3 import Boto3CredentialProvider
+def find_region(session, bucket: str) -> str:
+    """The region of a bucket, which S3 tells anybody."""
+    from botocore.exceptions import ClientError
 
-    aws = {name: values.get(name) or None for name in AWS}
+    region = session.region_name or "us-east-1"
+    try:
+        answer = session.client("s3", region_name=region).head_bucket(Bucket=bucket)
+    except ClientError as error:
+        answer = error.response
+    return answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+
+
+def open_s3(uri: str, settings: dict[str, str]) -> S3Store:
+    """The store of an S3 prefix, by etl.py's rule: dl.cfg's identity, else the usual AWS chain."""
+    with needed_packages("analytics/requirements.txt"):
+        import boto3
+        from botocore.exceptions import BotoCoreError
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+    aws = {name: settings.get(name) or None for name in AWS}
     bucket, _, prefix = uri.partition("://")[2].partition("/")
+    options = {}
+    if aws["ENDPOINT"]:
+        options = {"endpoint": aws["ENDPOINT"], "virtual_hosted_style_request": False}
     try:
         session = boto3.Session(
-            aws["KEY"], aws["SECRET"], aws["TOKEN"], aws["REGION"], profile_name=aws["PROFILE"]
+            aws["KEY"],
+            aws["SECRET"],
+            aws["TOKEN"],
+            aws["REGION"],
+            profile_name=aws["PROFILE"],
         )
         if session.get_credentials() is None:
-            raise Stop(
-                SETTINGS,
-                f"{uri}: no AWS credentials; set [AWS] KEY and SECRET in dl.cfg, or sign in",
-            )
+            remedy = "set [AWS] KEY and SECRET in dl.cfg, or sign in"
+            raise Stop(SETTINGS, f"{uri}: no AWS credentials; {remedy}")
         region = aws["REGION"] or session.region_name or "us-east-1"
-        if not (aws["ENDPOINT"] or aws["REGION"]):  # S3 tells anybody a bucket's region
-            try:
-                answer = session.client("s3", region_name=region).head_bucket(Bucket=bucket)
-            except ClientError as error:
-                answer = error.response
-            region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+        if not (aws["ENDPOINT"] or aws["REGION"]):
+            region = find_region(session, bucket)
         credentials = Boto3CredentialProvider(session)
     except BotoCoreError as error:
-        raise Stop(
-            SETTINGS, f"{uri}: {one_line(error)}; correct [AWS] in dl.cfg, or sign in again"
-        ) from None
-    endpoint = (
-        {"endpoint": aws["ENDPOINT"], "virtual_hosted_style_request": False}
-        if aws["ENDPOINT"]
-        else {}
-    )
-    options = {"allow_http": True, "connect_timeout": "5s", "timeout": "120s"}
+        remedy = "correct [AWS] in dl.cfg, or sign in again"
+        raise Stop(SETTINGS, f"{uri}: {one_line(error)}; {remedy}") from None
     return S3Store(
         bucket,
         prefix=prefix or None,
         region=region,
         credential_provider=credentials,
-        client_options=options,
+        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "120s"},
         retry_config={"max_retries": 3},
-        **endpoint,
+        **options,
     )
 
 
-def read_commit(uri: str, store) -> dict:
+def open_place(where: str, settings: dict[str, str], remedy: str) -> Place:
+    """A folder, file:///folder, s3://bucket/prefix or s3a://bucket/prefix.
+
+    remedy   what the message about a missing folder advises
+    """
+    scheme, has_scheme, rest = where.partition("://")
+    if not has_scheme or scheme == "file":
+        folder = os.path.abspath(os.path.expanduser(rest if has_scheme else where))
+        if not os.path.isdir(folder):
+            raise Stop(SETTINGS, f"{folder}: no such folder; {remedy}")
+        return Place(folder, LocalStore(folder), False)
+    if scheme not in ("s3", "s3a") or not rest.strip("/"):
+        raise Stop(SETTINGS, f"{where}: cannot be used; name a folder or s3a://bucket/prefix")
+    uri = where.rstrip("/")
+    return Place(uri, open_s3(uri, settings), True)
+
+
+def fetch(place: Place, keys: Iterable[str], folder: str) -> None:
+    """Copies objects of S3 to a folder, many at a time, under their keys."""
+
+    def copy_object(key: str) -> None:
+        path = Path(folder, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as copy:
+            for chunk in obstore.get(place.store, key).stream():
+                copy.write(chunk)
+
+    with ThreadPoolExecutor(GETS_IN_FLIGHT) as pool:
+        for _ in pool.map(copy_object, keys):
+            pass  # an error in a thread is raised here
+
+
+# ── The tables ───────────────────────────────────────────────────────────────────────────────────
+
+
+def done_commits(place: Place) -> list[str]:
+    """The keys of the commits whose publication is finished, oldest first."""
+    return common.done_commits(place.sizes("_etl/done"))
+
+
+def read_commit(place: Place) -> dict:
     """The newest commit whose publication is finished."""
-    found = [item["path"] for chunk in obstore.list(store, "_etl/done") for item in chunk]
-    numbers = [
-        name for name in (path.rpartition("/")[2] for path in found) if re.fullmatch(r"\d{9}", name)
-    ]
-    if not numbers:
-        raise Stop(
-            SETTINGS,
-            f"{uri}: no run has finished publishing here; run `python etl.py`, or name its OUTPUT",
-        )
-    return json.loads(bytes(obstore.get(store, f"_etl/commits/{max(numbers)}.json").bytes()))
+    keys = done_commits(place)
+    if not keys:
+        remedy = "run `python etl.py`, or name its OUTPUT"
+        raise Stop(SETTINGS, f"{place.uri}: no run has finished publishing here; {remedy}")
+    return json.loads(place.read(keys[-1]))
 
 
 def check_files(lake: Lake, table: str) -> None:
     """Raises Stop unless each file that the commit lists of a table is there, with its size."""
-    listed = {
-        f"{table}/{name}": file["bytes"]
-        for name, file in lake.commit["tables"][table]["files"].items()
-    }
-    if lake.copies:
-        present = {
-            item["path"]: item["size"]
-            for chunk in obstore.list(lake.store, table)
-            for item in chunk
-        }
-    else:
-        paths = {key: f"{lake.folder}/{key}" for key in listed}
-        present = {
-            key: os.path.getsize(path) for key, path in paths.items() if os.path.isfile(path)
-        }
-    wrong = [key for key, size in listed.items() if present.get(key) != size]
-    if wrong:
-        raise Stop(
-            FAILED,
-            f"{lake.uri}: table {table} is not whole: {len(wrong)} of the {len(listed)} files of commit "
-            f"{lake.commit['commit']} are missing, such as {wrong[0]}; run etl.py again",
-        )
-
-
-def fetch(lake: Lake, key: str) -> None:
-    path = Path(lake.folder, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as copy:
-        for chunk in obstore.get(lake.store, key).stream():
-            copy.write(chunk)
+    files = lake.commit["tables"][table]["files"]
+    present = lake.place.sizes(table)
+    missing = [
+        f"{table}/{name}"
+        for name, file in files.items()
+        if present.get(f"{table}/{name}") != file["bytes"]
+    ]
+    if missing:
+        count = f"{len(missing)} of the {len(files)} files of commit {lake.commit['commit']}"
+        message = f"table {table} is not whole: {count} are missing, such as {missing[0]}"
+        raise Stop(FAILED, f"{lake.uri}: {message}; run etl.py again")
 
 
 def create_view(lake: Lake, table: str) -> None:
-    """A view with the table's columns, in order; without rows where the commit lists no file."""
-    names, files = columns(table), list(lake.commit["tables"][table]["files"])
-    if files:
-        folders = [part.partition("=")[0] for part in files[0].split("/")[:-1]]
-        types = ", ".join(f"{name}: {names[name]}" for name in folders)
-        paths = [glob.escape(f"{lake.folder}/{table}/{name}").replace("'", "''") for name in files]
-        listed = ", ".join(f"'{path}'" for path in paths)
-        options = (
-            f"hive_partitioning = true, hive_types = {{{types}}}"
-            if folders
-            else "hive_partitioning = false"
-        )
-        query = f"SELECT {', '.join(names)} FROM read_parquet([{listed}], {options})"
-    else:
-        typed = (
+    """A view with the table's columns, in order; without rows if the commit lists no file."""
+    types = columns(table)
+    files = list(lake.commit["tables"][table]["files"])
+    if not files:
+        typed = [
             f"CAST(NULL AS {'TIMESTAMPTZ' if kind == 'TIMESTAMP' else kind}) AS {name}"
-            for name, kind in names.items()
-        )
-        query = f"SELECT {', '.join(typed)} WHERE false"
-    lake.db.execute(f'CREATE VIEW "{table}" AS {query}')
-
-
-def open_lake(output: str, values: dict[str, str] | None = None) -> Lake:
-    """Opens an OUTPUT: a folder, file:///folder, s3://bucket/prefix or s3a://bucket/prefix.
-
-    Source   the newest finished commit; files on S3 are copied to a temporary folder first, many at a time
-    Raises   Stop where there is no such place or commit, or a table of it is not whole
-    """
-    scheme, has_scheme, rest = output.partition("://")
-    is_s3 = bool(has_scheme) and scheme != "file"
-    if is_s3 and (scheme not in ("s3", "s3a") or not rest.strip("/")):
-        raise Stop(SETTINGS, f"{output}: cannot be used; name a folder or s3a://bucket/prefix")
-    uri = (
-        output.rstrip("/")
-        if is_s3
-        else os.path.abspath(os.path.expanduser(rest if has_scheme else output))
+            for name, kind in types.items()
+        ]
+        lake.db.execute(f'CREATE VIEW "{table}" AS SELECT {", ".join(typed)} WHERE false')
+        return
+    paths = [glob.escape(f"{lake.folder}/{table}/{name}").replace("'", "''") for name in files]
+    listed = ", ".join(f"'{path}'" for path in paths)
+    folders = [part.partition("=")[0] for part in files[0].split("/")[:-1]]
+    hive_types = ", ".join(f"{name}: {types[name]}" for name in folders)
+    options = "hive_partitioning = false"
+    if folders:
+        options = f"hive_partitioning = true, hive_types = {{{hive_types}}}"
+    lake.db.execute(
+        f'CREATE VIEW "{table}" AS SELECT {", ".join(types)} '
+        f"FROM read_parquet([{listed}], {options})"
     )
-    if not is_s3 and not os.path.isdir(uri):
-        raise Stop(SETTINGS, f"{uri}: no such folder; run `python etl.py`, or name its OUTPUT")
+
+
+def open_lake(output: str, settings: dict[str, str] | None = None) -> Lake:
+    """Opens an OUTPUT.
+
+    Source   the newest finished commit; files on S3 are copied to a temporary folder first
+    Raises   Stop if there is no such place or commit, or a table of it is not whole
+    """
+    settings = settings or {}
+    place = open_place(output, settings, "run `python etl.py`, or name its OUTPUT")
+    table = ""
     try:
-        store = open_s3(uri, values or {}) if is_s3 else LocalStore(uri)
-        copies = tempfile.TemporaryDirectory(prefix="sparkify-") if is_s3 else None
+        copies = tempfile.TemporaryDirectory(prefix="sparkify-") if place.is_s3 else None
+        folder = copies.name if copies else place.uri
         db = duckdb.connect(config={"memory_limit": MEMORY, "preserve_insertion_order": False})
         db.execute("SET TimeZone = 'UTC'")
-        lake = Lake(uri, store, copies.name if copies else uri, read_commit(uri, store), db, copies)
-        for table in TABLES:
+        lake = Lake(place, folder, read_commit(place), db, settings, copies)
+        for table in tables():
             check_files(lake, table)
         if copies:
-            keys = [
-                f"{table}/{name}"
-                for table in TABLES
-                for name in lake.commit["tables"][table]["files"]
-            ]
-            with ThreadPoolExecutor(GETS_IN_FLIGHT) as pool:
-                list(
-                    pool.map(lambda key: fetch(lake, key), keys)
-                )  # list() raises what a thread raised
-        for table in TABLES:
+            for table in tables():
+                names = lake.commit["tables"][table]["files"]
+                fetch(place, [f"{table}/{name}" for name in names], folder)
+        for table in tables():
             create_view(lake, table)
-    except (BaseError, OSError, ValueError) as error:  # ValueError: a commit that is no JSON
-        raise Stop(
-            SETTINGS, f"{uri}: cannot be read: {one_line(error)}; check it, and [AWS] in dl.cfg"
-        ) from None
+    # ValueError: a commit that is not JSON
+    except (BaseError, OSError, ValueError) as error:
+        message = f"cannot be read: {one_line(error)}; check it, and [AWS] in dl.cfg"
+        raise Stop(SETTINGS, f"{place.uri}: {message}") from None
     except duckdb.Error as error:
-        raise Stop(
-            FAILED, f"{uri}: table {table} cannot be read: {one_line(error)}; run etl.py --force"
-        ) from None
+        message = f"table {table} cannot be read: {one_line(error)}; run etl.py --force"
+        raise Stop(FAILED, f"{place.uri}: {message}") from None
     return lake
+
+
+def read_runs(lake: Lake, most: int) -> list[dict]:
+    """The summaries of the newest runs, oldest first; one that is damaged is left out."""
+    keys = sorted(key for key in lake.place.sizes("_etl/runs") if key.endswith(".json"))
+    found = []
+    for key in keys[-most:]:
+        try:
+            found.append(json.loads(lake.place.read(key)))
+        except ValueError:
+            continue
+    return found
+
+
+def read_inputs(lake: Lake) -> dict[str, int]:
+    """Key below INPUT -> bytes of each object that the commit's run read; empty if unknown."""
+    try:
+        packed = lake.place.read(f"_etl/inputs/{lake.commit['commit']:09d}.json.gz")
+        lines = gzip.decompress(packed).decode().splitlines()
+        return {key: size for key, size, *_ in map(json.loads, lines)}
+    except (FileNotFoundError, OSError, ValueError):
+        return {}
+
+
+# ── Command lines ────────────────────────────────────────────────────────────────────────────────
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "output", nargs="?", help="what etl.py wrote: a folder or s3a:// prefix (default: dl.cfg's)"
+        "output",
+        nargs="?",
+        help="what etl.py wrote: a folder or an s3a:// prefix (default: dl.cfg's OUTPUT)",
     )
     parser.add_argument(
         "--config",
@@ -261,35 +319,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(given: argparse.Namespace) -> Lake:
     """The lake that the command line, else dl.cfg, names."""
-    beside = [
-        path for path in (Path("dl.cfg"), Path(__file__).parents[1] / "dl.cfg") if path.is_file()
-    ]
-    config = Path(given.config) if given.config else next(iter(beside), None)
-    values = read_config(config) if config else {}
-    output = given.output or values.get("OUTPUT")
+    usual = [Path("dl.cfg"), common.ROOT / "dl.cfg"]
+    config = next((path for path in usual if path.is_file()), None)
+    if given.config:
+        config = Path(given.config)
+    settings = read_config(config) if config else {}
+    if given.output:
+        return open_lake(given.output, settings)
+    output = settings.get("OUTPUT")
     if not output:
-        raise Stop(
-            SETTINGS,
-            f"{config or 'no dl.cfg'}: [DATA] has no OUTPUT; name a folder or an s3a:// prefix",
-        )
-    if not given.output and "://" not in output:
+        place = f"{config}: [DATA] has no OUTPUT" if config else "no dl.cfg"
+        raise Stop(SETTINGS, f"{place}; name a folder or an s3a:// prefix")
+    if "://" not in output:
         output = str(config.parent / os.path.expanduser(output))
-    return open_lake(output, values)
+    return open_lake(output, settings)
 
 
-def run_main(program: str, main) -> int:
-    """Runs a program's main and says in one line on stderr what went wrong; returns the exit code."""
-    try:
-        main()
-        return 0
-    except Stop as stop:
-        code, error = stop.code, str(stop)
-    except KeyboardInterrupt:
-        code, error = 130, "interrupted"
-    except (duckdb.Error, BaseError) as failure:
-        code, error = (
-            FAILED,
-            f"the tables cannot be read to their end: {one_line(failure)}; run it again",
-        )
-    print(f"{program}: {error}", file=sys.stderr)
-    return code
+def explain(error: Exception) -> Stop | None:
+    """What an error amounts to that comes while the tables are read."""
+    if isinstance(error, (duckdb.Error, BaseError)):
+        message = f"the tables cannot be read to their end: {one_line(error)}; run it again"
+        return Stop(FAILED, message)
+    return None

@@ -2,9 +2,9 @@
 
 import re
 
+import lake
 import pytest
 from helpers import ROOT
-from lakes import lake
 
 pytest.importorskip("nbclient")
 import examples

@@ -1,25 +1,22 @@
-"""analytics/to_postgres.py against a PostgreSQL server that the tests start: Debian's, else the one from PyPI."""
+"""analytics/to_postgres.py against a PostgreSQL server: Debian's, else the one from PyPI."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
+import common
+import lake
 import pytest
+import queries
+import to_postgres
 from helpers import ROOT, all_tables, free_port
-from lakes import (
-    HOSTILE,
-    answers,
-    as_text,
-    lake,
-    one_play_lake,
-    play_row,
-    report,
-    to_postgres,
-    write_lake,
-)
+from lakes import HOSTILE, answers, as_text, one_play_lake, play_row, write_lake
 
 PASSWORD = "cana/ry+Pass%2Fword"
 
@@ -126,13 +123,16 @@ def test_a_load_has_the_rows_keys_foreign_keys_indexes_and_comments(
     assert "songplays         2,003 rows" in done.stdout and "commit 1 of" in done.stdout
     for table, rows in all_tables(sample_tables).items():
         assert in_utc(rows_in(database, "sparkify", table)) == in_utc(rows), table
-    keys = ask(database, "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint "
-                         "WHERE connamespace = 'sparkify'::regnamespace AND contype IN ('p', 'f')")  # fmt: skip
+    keys = ask(
+        database,
+        "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = 'sparkify'::regnamespace AND contype IN ('p', 'f')",
+    )
     assert {
         (table.rpartition(".")[2].strip('"'), text.replace("sparkify.", "").replace('"', ""))
         for table, text in keys
     } == {
-        *((table, f"PRIMARY KEY ({to_postgres.key(table)})") for table in lake.TABLES),
+        *((table, f"PRIMARY KEY ({to_postgres.key(table)})") for table in common.tables()),
         ("songs", "FOREIGN KEY (artist_id) REFERENCES artists(artist_id)"),
         ("songplays", "FOREIGN KEY (start_time) REFERENCES time(start_time)"),
         ("songplays", "FOREIGN KEY (user_id) REFERENCES users(user_id)"),
@@ -145,12 +145,41 @@ def test_a_load_has_the_rows_keys_foreign_keys_indexes_and_comments(
             database, "SELECT indexname FROM pg_indexes WHERE schemaname = 'sparkify'"
         )
     }
-    assert {f"{table}_{column}_idx" for table, column, _ in to_postgres.REFERENCES} < indexes
-    comments = "SELECT obj_description('sparkify'::regnamespace), obj_description('sparkify.songs'::regclass), " \
-               "col_description('sparkify.songs'::regclass, 4)"  # fmt: skip
-    assert [tuple(row) for row in ask(database, comments)] == [
-        (f"{sample_tables}, commit 1", "one row per song of the catalogue", "seconds")
-    ]
+    made = {f"{table}_{'_'.join(names)}_idx" for table, names in to_postgres.INDEXES}
+    assert made < indexes and "songplays_year_month_idx" in made
+    ((source,),) = ask(database, "SELECT obj_description('sparkify'::regnamespace)")
+    assert source == f"{sample_tables}, commit 1"
+
+
+def test_every_table_and_column_has_the_comment_of_etl_py(database, tmp_path):
+    to_postgres.load(lake.open_lake(str(one_play_lake(tmp_path / "lake"))), database, "said")
+    for table, described in common.tables().items():
+        name = f"'said.\"{table}\"'::regclass"
+        ((words,),) = ask(database, f"SELECT obj_description({name})")
+        assert words == common.grains()[table]
+        for place, column in enumerate(described, 1):
+            ((words,),) = ask(database, f"SELECT col_description({name}, {place})")
+            assert (words or "") == column.comment
+
+
+def test_what_every_row_has_is_not_null(database, tmp_path):
+    to_postgres.load(lake.open_lake(str(one_play_lake(tmp_path / "lake"))), database, "whole")
+    found = ask(
+        database,
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = 'whole' AND is_nullable = 'NO'",
+    )
+    wanted = {(table, to_postgres.key(table)) for table in common.tables()}
+    wanted |= {(table, name) for table, names in to_postgres.REQUIRED.items() for name in names}
+    assert set(map(tuple, found)) == wanted
+
+
+def test_a_view_joins_the_five_tables_without_losing_a_play(database, sample_tables):
+    to_postgres.load(lake.open_lake(str(sample_tables)), database, "joined")
+    columns = "count(*), count(song_title), count(artist_name), count(first_name), count(hour)"
+    ((plays, songs, artists, *others),) = ask(database, f"SELECT {columns} FROM joined.plays")
+    assert (plays, songs, artists) == (2003, 637, 637)
+    assert others[1] == 2003
 
 
 def test_another_load_replaces_the_rows_and_keeps_views_and_grants(
@@ -161,12 +190,12 @@ def test_another_load_replaces_the_rows_and_keeps_views_and_grants(
         "CREATE ROLE analyst", "GRANT SELECT ON again.songplays TO analyst")  # fmt: skip
     to_postgres.load(lake.open_lake(str(sample_tables)), database, "again")
     assert [tuple(row) for row in ask(database, "SELECT plays FROM again.number")] == [(2003,)]
-    to_postgres.load(lake.open_lake(str(one_play_lake(tmp_path))), database, "again")
+    to_postgres.load(lake.open_lake(str(one_play_lake(tmp_path / "lake"))), database, "again")
     assert [tuple(row) for row in ask(database, "SELECT plays FROM again.number")] == [(1,)]
     granted = "SELECT has_table_privilege('analyst', 'again.songplays', 'SELECT')"
     assert [tuple(row) for row in ask(database, granted)] == [(True,)]
     to_postgres.load(lake.open_lake(str(write_lake(tmp_path / "empty"))), database, "again")
-    assert [len(rows_in(database, "again", table)) for table in lake.TABLES] == [0] * 5
+    assert [len(rows_in(database, "again", table)) for table in common.tables()] == [0] * 5
 
 
 def test_a_load_that_fails_changes_nothing(database, tmp_path):
@@ -192,7 +221,9 @@ def test_somebody_else_s_table_of_the_same_name_is_left_alone(database, tmp_path
         "CREATE TABLE theirs.users (name text)",
         "INSERT INTO theirs.users VALUES ('Ada')",
     )
-    done = run(one_play_lake(tmp_path), "--database", database, "--schema", "theirs", cwd=tmp_path)
+    done = run(
+        one_play_lake(tmp_path / "lake"), "--database", database, "--schema", "theirs", cwd=tmp_path
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "theirs.users: there is another table of this name" in done.stderr
     assert [tuple(row) for row in ask(database, "SELECT * FROM theirs.users")] == [("Ada",)]
@@ -201,47 +232,95 @@ def test_somebody_else_s_table_of_the_same_name_is_left_alone(database, tmp_path
 def test_any_text_arrives_but_for_nul(database, tmp_path):
     text = HOSTILE + "\\.\n\\N\t\"'$$;\U0001f3b5"
     to_postgres.load(
-        lake.open_lake(str(one_play_lake(tmp_path, title=text + "\0"))), database, 'a "schema"; --'
+        lake.open_lake(str(one_play_lake(tmp_path / "lake", title=text + "\0"))),
+        database,
+        'a "schema"; --',
     )
     assert [row[1] for row in rows_in(database, '"a ""schema""; --"', "songs")] == [text]
 
 
 @pytest.mark.parametrize(
-    ("uri", "password", "words"),
+    ("place", "password", "words"),
     [
-        ("{database}", "wrong/Pass", "password authentication failed"),
-        ("postgresql://127.0.0.1:1/postgres", PASSWORD, "--database: "),
-        (
-            "postgresql://postgres:wrong/Pass@127.0.0.1/postgres",
-            PASSWORD,
-            "use PGPASSWORD or ~/.pgpass",
-        ),
+        ("", "wrong/Pass", "correct PGPASSWORD, or the line in ~/.pgpass"),
+        ("/nodb", PASSWORD, "make it with `createdb`"),
+        (":1/postgres", PASSWORD, "no PostgreSQL answers there"),
     ],
 )
-def test_no_way_in_is_said_in_one_line_without_the_password(
-    database, tmp_path, uri, password, words
+def test_each_refusal_is_said_in_one_line_with_its_own_remedy(
+    database, tmp_path, place, password, words
 ):
-    given = ("--database", uri.format(database=database))
-    done = run(one_play_lake(tmp_path), *given, cwd=tmp_path, PGPASSWORD=password)
+    uri = database if not place else database.removesuffix("/postgres") + place
+    if place.startswith(":"):
+        uri = "postgresql://postgres@127.0.0.1:1/postgres"
+    output = one_play_lake(tmp_path / "lake")
+    done = run(output, "--database", uri, cwd=tmp_path, PGPASSWORD=password)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
-    assert words in done.stderr and "wrong/Pass" not in done.stderr and PASSWORD not in done.stderr
+    assert words in done.stderr
+    assert "wrong/Pass" not in done.stderr and PASSWORD not in done.stderr
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_a_password_on_the_command_line_is_refused(tmp_path):
+    uri = "postgresql://postgres:wrong/Pass@127.0.0.1/postgres"
+    done = run(one_play_lake(tmp_path / "lake"), "--database", uri, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "use PGPASSWORD or ~/.pgpass" in done.stderr and "wrong/Pass" not in done.stderr
+
+
+def start_behind_a_reader(database, tmp_path, schema):
+    """A load that waits for a reader's transaction, and that reader."""
+    output = one_play_lake(tmp_path / "lake")
+    to_postgres.load(lake.open_lake(str(output)), database, schema)
+    reader = to_postgres.postgres.connect(database)
+    with reader.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {schema}.songplays")
+        cursor.fetchall()
+    command = [sys.executable, str(ROOT / "analytics" / "to_postgres.py"), str(output)]
+    load = subprocess.Popen(
+        [*command, "--database", database, "--schema", schema],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return load, reader
+
+
+def test_a_load_says_that_it_waits_for_readers(database, tmp_path):
+    load, reader = start_behind_a_reader(database, tmp_path, "waited")
+    assert load.stdout.readline() == "waiting for readers of the tables, at most 60 s …\n"
+    reader.close()
+    said, error = load.communicate(timeout=60)
+    assert (load.returncode, error) == (0, "")
+    assert "songplays             1 rows" in said
+
+
+def test_ctrl_c_ends_a_load_with_its_code_and_one_line(database, tmp_path):
+    load, reader = start_behind_a_reader(database, tmp_path, "stopped")
+    assert load.stdout.readline().startswith("waiting")
+    time.sleep(0.5)
+    load.send_signal(signal.SIGINT)
+    killer = threading.Timer(30, load.kill)
+    killer.start()
+    _, error = load.communicate()
+    killer.cancel()
+    reader.close()
+    assert (load.returncode, error) == (130, "to_postgres.py: interrupted\n")
+    assert len(rows_in(database, "stopped", "songplays")) == 1
+
+
+def test_somebody_else_s_view_named_plays_is_left_alone(database, tmp_path):
+    ask(database, "CREATE SCHEMA viewed", "CREATE VIEW viewed.plays AS SELECT 1 AS one")
+    output = one_play_lake(tmp_path / "lake")
+    done = run(output, "--database", database, "--schema", "viewed", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "viewed.plays: there is another table or view of this name" in done.stderr
+    assert [tuple(row) for row in ask(database, "SELECT * FROM viewed.plays")] == [(1,)]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", queries.LISTENERS])
 def test_the_queries_give_the_same_answers_in_postgresql(database, sample_tables, zone):
     to_postgres.load(lake.open_lake(str(sample_tables)), database, "asked")
     of_duckdb = answers(sample_tables, zone)
-    for name, query in report.read_queries(zone).items():
+    for name, query in queries.read_queries(zone).items():
         of_postgres = ask(database, "SET search_path = asked", query.sql)
         assert as_text(of_postgres) == as_text(row.values() for row in of_duckdb[name]), name
-
-
-def test_halves_go_to_the_same_side_in_postgresql(database, tmp_path):
-    degrees = (-32.5, -7.5, -2.5, 2.5, 7.5, 32.5)
-    output = write_lake(tmp_path, artists=[(f"AR{n}", "A", "B", n, -n) for n in degrees])
-    to_postgres.load(lake.open_lake(str(output)), database, "halves")
-    of_postgres = ask(
-        database, "SET search_path = halves", report.read_queries()["artists_by_coordinates"].sql
-    )
-    of_duckdb = answers(output)["artists_by_coordinates"]
-    assert as_text(of_postgres) == as_text(row.values() for row in of_duckdb)

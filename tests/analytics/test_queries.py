@@ -1,4 +1,4 @@
-"""analytics/queries.sql in Athena: over Glue tables, as ministack runs it, and by Trino's grammar."""
+"""analytics/queries.sql in Athena, as ministack runs it over Glue, and by Trino's grammar."""
 
 import os
 import shutil
@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 
 import boto3
+import common
+import lake
 import pytest
+import queries
+import report
 import sqlglot
 from helpers import ROOT, free_port
-from lakes import answers, as_text, lake, report
-
-import etl
+from lakes import PARTITIONS, answers, as_text
 
 GLUE_TYPES = {
     "STRING": "string",
@@ -65,13 +67,13 @@ def athena(aws, sample_tables):
     """Runs a query of Athena over the sample's tables."""
     glue, client = aws("glue"), aws("athena")
     glue.create_database(DatabaseInput={"Name": "sparkify"})
-    for table in lake.TABLES:
+    for table in common.tables():
         for path in (sample_tables / table).rglob("*.parquet"):
             aws("s3").upload_file(str(path), "lake", str(path.relative_to(sample_tables)))
         columns = [
             {"Name": name, "Type": GLUE_TYPES[kind]} for name, kind in lake.columns(table).items()
         ]
-        parts = etl.PARTITIONS.get(table, ["year"] if table == "songs" else [])
+        parts = PARTITIONS.get(table, [])
         parquet = "org.apache.hadoop.hive.ql.io.parquet"
         storage = {
             "Columns": [column for column in columns if column["Name"] not in parts],
@@ -107,9 +109,9 @@ def athena(aws, sample_tables):
     return run
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", queries.LISTENERS])
 def test_the_queries_give_the_same_answers_in_athena(athena, sample_tables, zone):
-    for name, query in report.read_queries(zone).items():
+    for name, query in queries.read_queries(zone).items():
         of_duckdb = answers(sample_tables, zone)[name]
         heads, *rows = athena(query.sql)
         assert heads == list(of_duckdb[0]), name
@@ -119,13 +121,19 @@ def test_the_queries_give_the_same_answers_in_athena(athena, sample_tables, zone
 def test_the_queries_are_trino_s_sql_and_use_no_function_that_only_one_engine_has():
     text = (ROOT / "analytics" / "queries.sql").read_text()
     trees = sqlglot.parse(text, read="trino", error_level=sqlglot.ErrorLevel.RAISE)
-    assert len(trees) == len(report.read_queries()) == len(report.SECTIONS) + 1
+    assert len(trees) == len(queries.read_queries())
     unknown = [call.name for tree in trees for call in tree.find_all(sqlglot.exp.Anonymous)]
     assert unknown == []
 
 
 def test_every_query_has_a_name_a_question_and_a_place_on_the_page():
-    queries = report.read_queries()
-    assert list(queries) == ["headline", *(section.query for section in report.SECTIONS)]
-    assert all(query.question.endswith("?") for query in queries.values())
-    assert all("'UTC'" not in query.sql for query in report.read_queries("Asia/Tokyo").values())
+    found = queries.read_queries()
+    shown = {section.query for section in report.SECTIONS} - set(queries_of_logs())
+    assert set(found) == {"headline", *shown}
+    assert all(query.question.endswith("?") for query in found.values())
+    in_tokyo = queries.read_queries("Asia/Tokyo").values()
+    assert all("'UTC'" not in query.sql for query in in_tokyo)
+
+
+def queries_of_logs():
+    return [section.query for section in report.SECTIONS if section.query.startswith("logged_")]
