@@ -6,11 +6,14 @@
 
 Reads   INPUT/song_data/   one song per JSON file
         INPUT/log_data/    one app event per line
-Writes  OUTPUT/{songplays,users,songs,artists,time}   Parquet, published whole or not at all
+Writes  OUTPUT/TABLE/      songplays, users, songs, artists and time, as Parquet;
+                           published whole or not at all
         OUTPUT/_etl/       commits, run summaries, rejected lines
 
-    python etl.py          on a laptop        settings come from dl.cfg; README.md describes them
+    python etl.py          on a laptop
     spark-submit etl.py    on a cluster
+
+Settings come from the command line, else from dl.cfg; README.md describes them.
 
 Words   place     a folder or an S3 prefix; `source` is the place of INPUT, `lake` that of OUTPUT
         side      one half of the input: song_data or log_data
@@ -1650,11 +1653,11 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flag = parser.add_argument
-    flag("--config", help="settings file (default: ./dl.cfg, else dl.cfg beside etl.py)")
-    flag("--input", help="folder or s3a:// prefix that holds song_data/ and log_data/")
-    flag("--output", help="folder or s3a:// prefix for the tables")
-    flag("--songs-partition-by", help="folders of songs: year, or year,artist_id")
-    flag("--max-rejected", help="share of lines that may be malformed or invalid, 0 to 1")
+    flag("--config", metavar="FILE", help="settings (default: ./dl.cfg, or dl.cfg beside etl.py)")
+    flag("--input", metavar="PLACE", help="folder or s3a:// prefix with song_data/ and log_data/")
+    flag("--output", metavar="PLACE", help="folder or s3a:// prefix for the tables")
+    flag("--songs-partition-by", metavar="LAYOUT", help="folders of songs: year, or year,artist_id")
+    flag("--max-rejected", metavar="SHARE", help="lines that may be malformed or invalid, 0 to 1")
     flag("--dry-run", action="store_true", help="check everything, write nothing")
     flag("--force", action="store_true", help="build the tables even if nothing changed")
     return parser.parse_args(arguments)
@@ -2002,6 +2005,8 @@ SMALL_RUN = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.shuffle.partitions": "1",
+    # a run of seconds needs no web page, which would open a port
+    "spark.ui.enabled": "false",
 }
 LARGE_RUN = {"spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
 
