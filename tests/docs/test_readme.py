@@ -22,6 +22,7 @@ CELLS = [
 FOREIGN = {
     "externally-managed-environment",
     "python: command not found",
+    "DEPRECATION: pyspark is being installed using the legacy",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "Class org.apache.hadoop.fs.s3a.S3AFileSystem not found",
