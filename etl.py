@@ -6,7 +6,7 @@
 
 Reads   INPUT/song_data/   one song per JSON file
         INPUT/log_data/    one app event per line
-Writes  OUTPUT/TABLE/      songplays, users, songs, artists and time, as Parquet;
+Writes  OUTPUT/TABLE/      songplays, users, songs, artists, time, as Parquet;
                            published whole or not at all
         OUTPUT/_etl/       commits, run summaries, rejected lines
 
