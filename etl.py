@@ -1770,7 +1770,7 @@ def show_progress(what: str, done: int, of: int) -> None:
 
 
 # What an error's text holds, and what to do about it; the first that matches is said.
-REMEDIES = {
+REMOTE_REMEDIES = {
     "InvalidAccessKeyId": "AWS does not know this KEY; check it, and TOKEN if it begins with ASIA",
     "SignatureDoesNotMatch": "the SECRET does not fit the KEY; check it, and this machine's clock",
     "ExpiredToken|InvalidToken|SSOToken|UnauthorizedSSO": "the credentials expired; sign in again",
@@ -1787,6 +1787,8 @@ REMEDIES = {
     "JAVA_GATEWAY|UnsupportedClassVersion|getSubject": (
         "Java did not start, or does not fit this Spark; set JAVA_HOME to Java 17 or 21"
     ),
+}
+REMEDIES = {
     "No space left|File too large": "the disk is full; free some, or name another OUTPUT",
     "Permission denied|Read-only file": "this user may not read or write there",
     "[Nn]ot a directory|File exists": "a file stands where a folder should be; move it",
@@ -1809,10 +1811,11 @@ def explain(error: BaseException, place: str) -> Stop:
     """What went wrong at a place: a known cause with its remedy, any other in its own words."""
     if isinstance(error, Stop):
         return error
-    # names of files may hold any words
+    # a folder may be named "Forbidden"
     text = f"{type(error).__name__}: {one_line(error)} {error}"
-    text = re.sub(r"\S*/\S*", "", text.replace(place.partition("://")[2] or place, ""))
-    for pattern, remedy in REMEDIES.items():
+    text = text.replace(place.partition("://")[2] or place, "")
+    remedies = REMEDIES if place.startswith("file:") else {**REMOTE_REMEDIES, **REMEDIES}
+    for pattern, remedy in remedies.items():
         found = re.search(pattern, text)
         if found:
             code = FAILED if found[0] in LATE else SETTINGS
