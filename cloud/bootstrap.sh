@@ -1,15 +1,11 @@
 #!/bin/bash
-# Gives the driver's Python the packages that etl.py needs, on the nodes where the driver can run.
-#   bootstrap.sh master|all PYTHON FOLDER REQUIREMENT...
-# They go into an environment of their own: pip cannot replace what the system's package manager installed.
+# Gives the driver's Python the packages that etl.py needs.
+#   bootstrap.sh PACKAGES FOLDER     PACKAGES is a zip on S3
+# They go into a folder of their own, which PYTHONPATH names, and leave the system's Python alone.
 set -euo pipefail
-nodes=$1 python=$2 folder=$3
-shift 3
-info=${INSTANCE_INFO:-/mnt/var/lib/info/instance.json}
-if [ "$nodes" = master ] && ! grep -Eq '"isMaster" *: *true' "$info"; then
-    exit 0
-fi
-# EMR installs its applications, and the Python that they bring, after this script
-command -v "$python" >/dev/null || sudo dnf install -y -q "$python"
-sudo "$python" -m venv "$folder"
-sudo "$folder/bin/python" -m pip install --quiet --no-cache-dir "$@"
+packages=$1 folder=$2
+zip=$(mktemp)
+aws s3 cp --only-show-errors "$packages" "$zip"
+sudo mkdir -p "$folder"
+sudo python3 -m zipfile -e "$zip" "$folder"
+rm -f "$zip"

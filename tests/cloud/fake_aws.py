@@ -1,6 +1,7 @@
-"""What the tests of cloud/ share: a run of the job on S3 with every request written down, and AWS in this process."""
+"""What the tests of cloud/ share: requests on S3 written down, and AWS in this process."""
 
 import functools
+import gzip
 import http.client
 import http.server
 import json
@@ -19,6 +20,7 @@ from botocore import xform_name
 
 REGION, ACCOUNT = "us-west-2", "123456789012"
 INPUT, OUTPUT, BUCKET = "s3://source/in", "s3://lake/out", "lake"
+LOG = "emr/logs"
 
 
 class Call(NamedTuple):
@@ -29,17 +31,19 @@ class Call(NamedTuple):
     prefix: str | None = None
 
 
+# queries of a bucket that are no listing
+UNKNOWN = {"location", "versions", "policy"}
+
+
 def calls_of(method: str, target: str, headers, body: bytes):
-    """The IAM actions that an S3 request needs, as the service authorization reference of S3 has them."""
+    """The IAM actions that an S3 request needs, by S3's service authorization reference."""
     path, _, query = target.partition("?")
     bucket, _, key = urllib.parse.unquote(path).lstrip("/").partition("/")
     asked = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     thing = f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
-    if (
-        not key
-        and method in ("GET", "HEAD")
-        and not asked.keys() & {"location", "uploads", "versions", "policy"}
-    ):
+    if not key and method == "GET" and "uploads" in asked:
+        yield Call("s3:ListBucketMultipartUploads", thing, asked.get("prefix"))
+    elif not key and method in ("GET", "HEAD") and not asked.keys() & UNKNOWN:
         yield Call("s3:ListBucket", thing, asked.get("prefix"))
     elif not key and method == "POST" and "delete" in asked:
         for item in ElementTree.fromstring(body).iterfind(".//{*}Key"):  # iter() knows no {*}
@@ -110,7 +114,7 @@ class Recorder:
 
 
 class Recorded(NamedTuple):
-    """A run of the job from bucket `source` to bucket `lake`: what it asked for, and what it left there."""
+    """A run of the job from bucket `source` to `lake`: its requests, and what it left there."""
 
     calls: set
     objects: dict  # key -> content
@@ -139,27 +143,52 @@ def fill(objects: dict) -> None:
         s3.put_object(Bucket=BUCKET, Key=key, Body=content)
 
 
-def written(monkeypatch, reads: bool = False) -> list:
-    """Collects the names of the requests that are sent from now on: those that change something, or all."""
+def fill_input() -> None:
+    """A bucket that holds both sides of an input."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket="source", CreateBucketConfiguration={"LocationConstraint": REGION})
+    for side in ("song_data", "log_data"):
+        s3.put_object(Bucket="source", Key=f"in/{side}/a.json", Body=b"{}")
+
+
+def put_logs(folder: str, spark: str, job: str) -> None:
+    """Logs as EMR leaves them: spark-submit sends both streams of the job to its stdout."""
+    for name, text in (("stderr", spark), ("stdout", job)):
+        if spark or job:
+            client("s3").put_object(
+                Bucket=BUCKET, Key=f"{folder}/{name}.gz", Body=gzip.compress(text.encode())
+            )
+
+
+def record(monkeypatch) -> list:
+    """Collects the requests that are really sent from now on: [(service.operation, parameters)]."""
     sent, send = [], botocore.client.BaseClient._make_api_call
 
-    def record(self, operation, parameters):
-        if reads or not re.match("Get|List|Describe|Head", operation):
-            sent.append(f"{self.meta.service_model.service_name}.{xform_name(operation)}")
+    def note(self, operation, parameters):
+        service = self.meta.service_model.service_name
+        # boto3 adds to the parameters while it sends them
+        sent.append((f"{service}.{xform_name(operation)}", dict(parameters)))
         return send(self, operation, parameters)
 
-    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", record)
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", note)
     return sent
 
 
-def dry_requests(module, capsys, *arguments) -> list:
-    """What a command would send: [(service.operation, parameters)]."""
-    capsys.readouterr()
-    assert module.main([*arguments, "--dry-run", "--region", REGION]) == 0
-    out, decoder, found = capsys.readouterr().out, json.JSONDecoder(), []
-    while "{\n" in out:
-        out = out[out.index("{\n") :]
-        request, end = decoder.raw_decode(out)
+def is_change(name: str) -> bool:
+    return not re.match("get_|list_|describe_|head_", name.partition(".")[2])
+
+
+def changing(requests: list) -> list:
+    """Those requests that change something."""
+    return [(name, parameters) for name, parameters in requests if is_change(name)]
+
+
+def parsed(text: str) -> list:
+    """The requests that a dry run printed: [(service.operation, parameters)]."""
+    decoder, found = json.JSONDecoder(), []
+    while "{\n" in text:
+        text = text[text.index("{\n") :]
+        request, end = decoder.raw_decode(text)
         found += request.items()
-        out = out[end:]
+        text = text[end:]
     return found

@@ -1,4 +1,4 @@
-"""cloud/catalog.py: the tables in Glue against a published lake, and the DDL run by Hive's own parser and catalogue."""
+"""cloud/catalog.py: the tables in Glue against a published lake, and the DDL run by Hive."""
 
 import json
 import os
@@ -12,13 +12,12 @@ import catalog
 import duckdb
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from fake_aws import BUCKET, OUTPUT, REGION, client, dry_requests, fill, written
-from helpers import ROOT, free_port
-
-import etl
+from common import grains
+from common import tables as etl_tables
+from fake_aws import BUCKET, OUTPUT, REGION, changing, client, fill, parsed
+from helpers import free_port
 
 DATABASE = catalog.DATABASE
-README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture
@@ -64,24 +63,24 @@ def folders(lake, table: str) -> set:
 def test_the_tables_have_the_columns_types_and_partitions_of_the_lake(lake, said):
     assert said("register")[0] == 0
     made = tables()
-    assert made.keys() == etl.COLUMNS.keys()
+    assert made.keys() == etl_tables().keys()
     for name, table in made.items():
         columns = [*table["StorageDescriptor"]["Columns"], *table["PartitionKeys"]]
-        assert (
-            ", ".join(f"{column['Name']} {column['Type'].upper()}" for column in columns)
-            == etl.COLUMNS[name]
-        )
+        assert [
+            (column["Name"], column["Type"].upper(), column.get("Comment", ""))
+            for column in columns
+        ] == etl_tables()[name]
         wanted = {f"s3://{BUCKET}/out/{name}/{folder}/" for folder in folders(lake, name) - {""}}
         assert set(partitions(name).values()) == wanted
         assert bool(table["PartitionKeys"]) == (name not in ("users", "artists"))
 
 
-def test_registering_again_changes_nothing_and_check_agrees(lake, said, monkeypatch):
+def test_registering_again_changes_nothing_and_check_agrees(lake, said, requests):
     assert said("check")[0] == 1
     said("register")
-    sent = written(monkeypatch)
+    requests.clear()
     code, out, _ = said("register")
-    assert (code, sent) == (0, []) and "0 changes" in out
+    assert (code, changing(requests)) == (0, []) and "0 changes" in out
     assert said("check")[0] == 0
 
 
@@ -121,10 +120,8 @@ def test_partitions_of_the_year_and_month_tables_can_be_projected(lake, said):
             and properties["projection.month.range"] == "1,12"
         )
         assert properties["projection.year.range"] == "2018,2019"
-        assert (
-            properties["storage.location.template"]
-            == f"s3://{BUCKET}/out/{name}/year=${{year}}/month=${{month}}"
-        )
+        # the folders are Hive's own, which Athena finds without a template
+        assert "storage.location.template" not in properties
         assert partitions(name) == {}
     assert partitions("songs") and "projection.enabled" not in tables()["songs"]["Parameters"]
 
@@ -155,27 +152,65 @@ def test_only_a_published_commit_is_registered(lake, said):
     assert (code, len(err.splitlines())) == (2, 1) and "no published commit" in err
 
 
-def test_each_table_says_its_grain_as_the_readme_does():
-    cells = [
-        [cell.strip() for cell in line.strip("|").split(" | ")] for line in README.splitlines()
-    ]
-    assert {
-        row[0]: row[1] for row in cells if row[0] in etl.COLUMNS and len(row) == 4
-    } == catalog.GRAIN
+def publish_a_year(lake, year: int) -> None:
+    """A newer commit with a file of one more year."""
+    commit = json.loads(lake.objects["out/_etl/commits/000000001.json"])
+    for name in ("songplays", "time"):
+        files = commit["tables"][name]["files"]
+        file, known = min(files.items())
+        files[f"year={year}/month=1/{file.rpartition('/')[2]}"] = known
+    s3 = client("s3")
+    s3.put_object(Bucket=BUCKET, Key="out/_etl/commits/000000002.json", Body=json.dumps(commit))
+    s3.put_object(Bucket=BUCKET, Key="out/_etl/done/000000002", Body=b"")
 
 
-def test_a_dry_run_prints_twins_of_all_requests(lake, said, capsys, monkeypatch):
-    sent, printed = written(monkeypatch, reads=True), set()
-    for command in ("ddl", "register", "check"):
-        printed |= {name for name, _ in dry_requests(catalog, capsys, command, "--output", OUTPUT)}
-        out = said(command, "--dry-run")[1]
-        assert not [
-            line for line in out.splitlines() if line[0] not in " {}"
-        ]  # nothing was changed or compared
-    assert sent == []
-    for command in ("register", "register", "check", "ddl"):
-        said(command)
-    assert len(set(sent)) > 5 and set(sent) <= printed
+def test_without_projection_an_earlier_one_is_taken_back(lake, said):
+    """Athena ignores the partitions in Glue as long as a table is projected."""
+    said("register", "--projection")
+    publish_a_year(lake, 2021)
+    assert said("check")[0] == 1
+    code, out, _ = said("register")
+    assert code == 0 and said("check")[0] == 0
+    assert "projection.enabled" not in tables()["songplays"]["Parameters"]
+    assert ("2021", "1") in partitions("songplays")
+    # until the table is changed Athena ignores them, and afterwards it must find them
+    said_of = [line for line in out.splitlines() if "songplays" in line]
+    assert "missing" in said_of[0] and "properties differ" in said_of[1]
+
+
+def test_check_sees_a_year_that_the_projection_leaves_out(lake, said):
+    said("register", "--projection")
+    publish_a_year(lake, 2031)
+    assert said("check", "--projection")[0] == 1
+    said("register", "--projection")
+    assert tables()["time"]["Parameters"]["projection.year.range"] == "2018,2032"
+
+
+def test_properties_that_others_set_stay(lake, said):
+    said("register")
+    glue, users = client("glue"), tables()["users"]
+    known = ("Name", "StorageDescriptor", "PartitionKeys", "TableType")
+    theirs = {key: users[key] for key in known}
+    theirs["Parameters"] = {**users["Parameters"], "owner_note": "ask Ada"}
+    glue.update_table(DatabaseName=DATABASE, TableInput=theirs)
+    assert said("check")[0] == 1
+    assert said("register")[0] == 0
+    assert tables()["users"]["Parameters"]["owner_note"] == "ask Ada"
+
+
+def test_a_dry_run_prints_the_requests_that_register_then_sends(lake, said, requests):
+    code, out, _ = said("register", "--dry-run")
+    assert code == 0 and not changing(requests) and "changed" not in out
+    printed = [name for name, _ in parsed(out)]
+    requests.clear()
+    said("register")
+    assert [name for name, _ in requests] == printed
+
+
+@pytest.mark.parametrize("name", ["Spark-Ify", "", "a b"])
+def test_a_database_that_athena_does_not_take_is_refused(said, name):
+    code, _, err = said("register", "--database", name)
+    assert code == 2 and "Athena takes lower case letters" in err
 
 
 @pytest.fixture
@@ -225,7 +260,7 @@ def athena(recorded, monkeypatch, tmp_path):
 def test_athena_counts_in_the_registered_tables_what_the_job_reported(athena, recorded, said):
     assert said("register")[0] == 0 and said("check")[0] == 0
     report = json.loads(recorded.report)
-    counts = {name: int(athena(f"SELECT count(*) FROM {DATABASE}.{name}")) for name in etl.COLUMNS}
+    counts = {name: int(athena(f"SELECT count(*) FROM {DATABASE}.{name}")) for name in etl_tables()}
     assert (
         counts == {name: made["rows"] for name, made in report["tables"].items()}
         and counts["songplays"] > 0
@@ -240,8 +275,14 @@ session = (
     SparkSession.builder.master("local[1]").enableHiveSupport()
     .config("spark.ui.enabled", "false")
     .config("spark.sql.warehouse.dir", f"{folder}/warehouse")
-    .config("spark.hadoop.javax.jdo.option.ConnectionURL", f"jdbc:derby:{folder}/metastore;create=true")
-    .config("spark.driver.extraJavaOptions", f"-XX:TieredStopAtLevel=1 -Dderby.system.home={folder}")
+    .config(
+        "spark.hadoop.javax.jdo.option.ConnectionURL",
+        f"jdbc:derby:{folder}/metastore;create=true",
+    )
+    .config(
+        "spark.driver.extraJavaOptions",
+        f"-XX:TieredStopAtLevel=1 -Dderby.system.home={folder}",
+    )
     .config("spark.sql.session.timeZone", "UTC")
     .getOrCreate()
 )
@@ -265,7 +306,7 @@ def test_the_ddl_can_leave_partitions_to_athenas_projection(lake, said):
 
 def test_the_ddl_makes_tables_that_count_as_the_parquet_does(lake, said, tmp_path):
     code, ddl, _ = said("ddl")
-    assert code == 0
+    assert code == 0 and "CREATE DATABASE IF NOT EXISTS `sparkify`" in ddl
     for key, content in lake.objects.items():
         path = tmp_path / BUCKET / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,15 +322,29 @@ def test_the_ddl_makes_tables_that_count_as_the_parquet_does(lake, said, tmp_pat
     counts = {
         name: int(count) for kind, name, count, _ in (line for line in lines if line[0] == "count")
     }
-    grains = {
+    said_of = {
         name: grain for kind, name, _, grain in (line for line in lines if line[0] == "count")
     }
     files = f"{tmp_path}/{BUCKET}/out"
     sql = "SELECT count(*) FROM read_parquet('{}/{}/**/*.parquet')"
     assert counts == {
-        name: duckdb.sql(sql.format(files, name)).fetchall()[0][0] for name in etl.COLUMNS
+        name: duckdb.sql(sql.format(files, name)).fetchall()[0][0] for name in etl_tables()
     }
-    assert counts["songplays"] > 0 and grains == {
-        name: f"one row per {grain}" for name, grain in catalog.GRAIN.items()
-    }
+    assert counts["songplays"] > 0 and said_of == grains()
     assert ["first", "2018-11-01 21:01:46.796000", "2018", "12"] in lines
+
+
+def test_a_statement_is_no_longer_than_athena_takes():
+    folders = {("1999", f"AR{number:016}"): f"{OUTPUT}/songs/x" for number in range(5000)}
+    keys = [catalog.Column("year", "INT", ""), catalog.Column("artist_id", "STRING", "")]
+    table = catalog.Table("songs", f"{OUTPUT}/songs", [], keys, folders)
+    made = list(catalog.partition_statements(table, DATABASE))
+    assert len(made) > 1 and max(len(text.encode()) for text in made) <= catalog.QUERY_BYTES
+    assert sum(text.count("PARTITION (") for text in made) == 5000
+
+
+def test_a_table_without_rows_has_its_partition_columns():
+    columns = etl_tables()["songplays"]
+    table = catalog.table_of("songplays", columns, [], OUTPUT)
+    assert [column.name for column in table.keys] == ["year", "month"]
+    assert "projection.year.range" in catalog.properties(table, projection=True)

@@ -1,61 +1,55 @@
 """cloud/iam.py: the policies against the requests that the job and the commands really make."""
 
 import json
+import re
 
 import catalog
-import emr
 import iam
+import pytest
 from botocore import xform_name
-from fake_aws import ACCOUNT, INPUT, OUTPUT, REGION, Call, allows, client, dry_requests
+from fake_aws import ACCOUNT, INPUT, OUTPUT, Call, allows, client, fill, fill_input
+from helpers import ROOT
+from test_account import NAMES
 
-NAMES = iam.Names("aws", REGION, ACCOUNT, INPUT, OUTPUT, "s3://lake/emr", "s3://lake/emr/logs")
-BY_EMR = (
-    "arn:aws:s3:::lake/emr/code/*",
-    "arn:aws:s3:::lake/emr/logs/*",
-)  # fetched and written on the nodes, by EMR itself
-ONLY_WHEN_CUT_OFF = "s3:AbortMultipartUpload"
+# fetched and written on the nodes, by EMR itself
+BY_EMR = ("arn:aws:s3:::lake/emr/code/*", "arn:aws:s3:::lake/emr/logs/*")
+# for what a run leaves that was cut off, and for EMR's own committer
+SELDOM = {
+    "s3:AbortMultipartUpload",
+    "s3:ListBucketMultipartUploads",
+    "s3:ListMultipartUploadParts",
+}
+
+
+def refused(calls, policy: dict) -> list:
+    statements = policy["Statement"]
+    return [call for call in calls if not any(allows(item, call) for item in statements)]
 
 
 def test_the_job_asks_for_nothing_outside_its_policy(recorded):
-    statements = iam.job_policy(NAMES)["Statement"]
-    refused = [
-        call
-        for call in recorded.calls
-        if not any(allows(statement, call) for statement in statements)
-    ]
-    assert recorded.calls and not refused
+    assert recorded.calls and not refused(recorded.calls, iam.job_policy(NAMES))
 
 
 def test_the_jobs_policy_holds_nothing_that_it_does_not_ask_for(recorded):
     for statement in iam.job_policy(NAMES)["Statement"]:
         for action in statement["Action"]:
             for resource in statement["Resource"]:
-                if resource in BY_EMR or action == ONLY_WHEN_CUT_OFF:
+                if resource in BY_EMR or action in SELDOM:
                     continue
                 alone = {**statement, "Action": [action], "Resource": [resource]}
-                assert any(allows(alone, call) for call in recorded.calls), (
-                    f"{action} on {resource} is not used"
-                )
+                used = any(allows(alone, call) for call in recorded.calls)
+                assert used, f"{action} on {resource} is not used"
 
 
-PLACES = ["--input", INPUT, "--output", OUTPUT]
-COMMANDS = [
-    (emr, "run", *PLACES),
-    (emr, "run", *PLACES, "--serverless"),
-    (emr, "status"),
-    (emr, "status", "j-1"),
-    (emr, "logs", "a/b"),
-    (emr, "terminate", "j-1"),
-    (emr, "terminate", "a/b"),
-    (emr, "cost"),
-    (catalog, "ddl", "--output", OUTPUT),
-    (catalog, "register", "--output", OUTPUT),
-    (catalog, "check", "--output", OUTPUT),
-]
+# ── The person who launches ──────────────────────────────────────────────────────────────────────
+
+# modules whose requests the launcher sends; account.py's are sent by who may make roles
+OF_LAUNCHER = ("catalog", "cluster", "cost", "preflight", "runs", "serverless", "upload", "watch")
 PREFIXES = {"emr": "elasticmapreduce"}
-OTHER_ACTIONS = {  # operations whose IAM action is named otherwise, or that need more than one
+# operations whose IAM action is named otherwise, or that need more than one
+OTHER_ACTIONS = {
     "s3:ListObjectsV2": ["s3:ListBucket"],
-    "sts:GetCallerIdentity": [],  # everybody may
+    "s3:HeadBucket": ["s3:ListBucket"],
     "elasticmapreduce:RunJobFlow": [
         "elasticmapreduce:RunJobFlow",
         "elasticmapreduce:AddTags",
@@ -74,82 +68,140 @@ OTHER_ACTIONS = {  # operations whose IAM action is named otherwise, or that nee
 }
 
 
-def asked_by_the_commands(capsys):
-    """[(action, parameters)] of all that a launcher's commands send."""
-    for module, *command in COMMANDS:
-        for request, parameters in dry_requests(module, capsys, *command):
-            service, _, method = request.partition(".")
-            names = client(service).meta.service_model.operation_names
-            (operation,) = [name for name in names if xform_name(name) == method]
-            action = f"{PREFIXES.get(service, service)}:{operation}"
-            for needed in OTHER_ACTIONS.get(action, [action]):
-                yield needed, parameters
+def operations_of_the_launcher() -> set[tuple[str, str]]:
+    """(service, operation) of every request in the launcher's modules."""
+    found = {("glue", operation) for operation in catalog.BATCH}
+    found |= {("glue", "create_table"), ("glue", "update_table")}
+    for module in OF_LAUNCHER:
+        text = (ROOT / "cloud" / f"{module}.py").read_text()
+        found |= set(re.findall(r"aws\.\w+\(\s*\"([\w-]+)\", \"(\w+)\"", text))
+    return found
 
 
-def test_the_launchers_policy_holds_just_the_actions_of_the_commands(account, capsys):
-    asked = {action for action, _ in asked_by_the_commands(capsys)}
-    held = [
+def test_the_launchers_policy_holds_just_the_actions_of_the_commands(account):
+    asked = set()
+    for service, method in operations_of_the_launcher():
+        names = client(service).meta.service_model.operation_names
+        (operation,) = [name for name in names if xform_name(name) == method]
+        action = f"{PREFIXES.get(service, service)}:{operation}"
+        asked |= set(OTHER_ACTIONS.get(action, [action]))
+    held = {
         action
         for statement in iam.launch_policy(NAMES)["Statement"]
         for action in statement["Action"]
-    ]
-    assert set(held) == asked
-
-
-def test_the_launchers_s3_requests_are_inside_the_policy_and_use_all_of_it(account, capsys):
-    statements = [
-        item
-        for item in iam.launch_policy(NAMES)["Statement"]
-        if item["Action"][0].startswith("s3:")
-    ]
-    calls = {
-        Call(
-            action,
-            f"arn:aws:s3:::{'/'.join(filter(None, (given['Bucket'], given.get('Key'))))}",
-            given.get("Prefix"),
-        )
-        for action, given in asked_by_the_commands(capsys)
-        if action.startswith("s3:")
-        and given["Bucket"] not in ("log", "output")  # unknown to a dry run of status
     }
-    calls.add(Call("s3:GetObject", "arn:aws:s3:::lake/emr/logs/j-1/steps/s-1/stderr.gz"))
-    calls.add(
-        Call(
-            "s3:ListBucket",
-            "arn:aws:s3:::lake",
-            "emr/logs/j-1/containers/application_1_1/container_",
-        )
-    )
-    assert not [
-        call for call in calls if not any(allows(statement, call) for statement in statements)
-    ]
-    for statement in statements:
+    assert held == asked
+
+
+def s3_calls(requests: list):
+    """What IAM is asked for the S3 requests that were sent."""
+    for name, given in requests:
+        service, _, method = name.partition(".")
+        if service != "s3":
+            continue
+        action = {
+            "list_objects_v2": "s3:ListBucket",
+            "head_bucket": "s3:ListBucket",
+            "get_object": "s3:GetObject",
+            "put_object": "s3:PutObject",
+        }[method]
+        thing = "/".join(filter(None, (given["Bucket"], given.get("Key"))))
+        yield Call(action, f"arn:aws:s3:::{thing}", given.get("Prefix"))
+
+
+def test_the_launchers_s3_requests_are_inside_the_policy_and_use_all_of_it(
+    account, requests, clusters, said, recorded
+):
+    fill_input()
+    fill(recorded.objects)
+    clusters.spark = "application_1_0002\nCommand exiting with ret '1'"
+    clusters(("TERMINATING", "FAILED"))
+    places = ["--input", INPUT, "--output", OUTPUT, "--subnet", "subnet-1"]
+    requests.clear()
+    said("run", *places, "--deploy-mode", "cluster")
+    said("register", "--output", OUTPUT, program=catalog)
+    sent = [item for item in requests if "steps" not in str(item[1].get("Key", ""))
+            or item[0] == "s3.get_object"]  # fmt: skip
+    calls = set(s3_calls(sent))
+    calls.add(Call("s3:ListBucket", "arn:aws:s3:::lake", "emr/code/"))
+    policy = iam.launch_policy(NAMES)
+    test_logs = {call for call in calls if call.action == "s3:PutObject" and "/logs/" in call[1]}
+    assert not refused(calls - test_logs, policy)
+    for statement in policy["Statement"]:
+        if not statement["Action"][0].startswith("s3:"):
+            continue
         for resource in statement["Resource"]:
             alone = {**statement, "Resource": [resource]}
-            assert any(allows(alone, call) for call in calls), (
-                f"{statement['Action']} on {resource} is not used"
-            )
+            used = any(allows(alone, call) for call in calls)
+            assert used, f"{statement['Action']} on {resource} is not used"
+
+
+def statement_of(policy: dict, action: str) -> dict:
+    (found,) = [item for item in policy["Statement"] if action in item["Action"]]
+    return found
+
+
+@pytest.mark.parametrize("action", ["elasticmapreduce:AddTags", "emr-serverless:TagResource"])
+def test_a_tag_does_not_take_over_what_carries_anothers(action):
+    """Who may tag any cluster may end any cluster."""
+    statement = statement_of(iam.launch_policy(NAMES), action)
+    assert statement["Resource"] != ["*"]
+    mine = {"aws:ResourceTag/application": "sparkify-etl"}
+    assert statement["Condition"]["StringEqualsIfExists"] == mine
+
+
+def test_the_launcher_changes_this_lakes_tables_alone():
+    for policy in (iam.launch_policy(NAMES), iam.read_policy(NAMES)):
+        resources = {
+            resource
+            for statement in policy["Statement"]
+            for resource in statement["Resource"]
+            if ":glue:" in resource
+        }
+        assert {resource.rpartition(f":{ACCOUNT}:")[2] for resource in resources} == {
+            "catalog",
+            "database/sparkify",
+            "table/sparkify/*",
+        }
+
+
+def test_what_is_ended_or_described_must_carry_this_lakes_tag():
+    for action in (
+        "elasticmapreduce:TerminateJobFlows",
+        "elasticmapreduce:AddJobFlowSteps",
+        "emr-serverless:CancelJobRun",
+    ):
+        condition = statement_of(iam.launch_policy(NAMES), action)["Condition"]
+        assert condition == {"StringEquals": {"aws:ResourceTag/application": "sparkify-etl"}}
+
+
+# ── All of them ──────────────────────────────────────────────────────────────────────────────────
+
+MAKERS = (iam.job_policy, iam.service_policy, iam.launch_policy, iam.read_policy)
 
 
 def test_policies_are_documents_that_iam_takes_and_hold_no_star_for_s3(account):
-    for make in (iam.job_policy, iam.service_policy, iam.launch_policy):
+    for make in MAKERS:
         text = json.dumps(make(NAMES))
-        client("iam").create_policy(
-            PolicyName=make.__name__, PolicyDocument=text
-        )  # refuses malformed documents
-        assert len(text) < 6144  # IAM's limit
+        # refuses malformed and long documents
+        client("iam").create_policy(PolicyName=make.__name__, PolicyDocument=text)
         for statement in make(NAMES)["Statement"]:
             assert not any("*" in action for action in statement["Action"])
-            assert "*" not in statement["Resource"] or not statement["Action"][0].startswith(
-                ("s3:", "iam:")
-            )
+            of_objects = statement["Action"][0].startswith(("s3:", "iam:"))
+            assert not (of_objects and "*" in statement["Resource"])
 
 
-def test_names_fill_the_policies_of_another_bucket_root_and_partition():
-    names = iam.Names(
-        "aws-cn", "cn-north-1", ACCOUNT, "s3://source", "s3://lake", "s3://lake/emr", "s3://logs/x"
-    )
-    assert "arn:aws-cn:s3:::lake/*" in json.dumps(iam.job_policy(names))
-    assert "arn:aws:" not in json.dumps(
-        [make(names) for make in (iam.job_policy, iam.service_policy, iam.launch_policy)]
-    )
+def test_the_launchers_policy_is_short_enough_with_long_names_and_a_key(account):
+    long = "s3://" + "b" * 63
+    key = f"arn:aws:kms:us-west-2:{ACCOUNT}:key/" + "1" * 36
+    places = [f"{long}/{part}" for part in ("in", "out", "emr", "log")]
+    names = iam.Names(ACCOUNT, "n" * 40, *places, "d" * 40, (key,))
+    for make in (iam.launch_policy, iam.read_policy):
+        text = json.dumps(make(names))
+        client("iam").create_policy(PolicyName=make.__name__, PolicyDocument=text)
+
+
+def test_names_fill_the_policies_of_a_bucket_root():
+    names = NAMES._replace(input="s3://source", output="s3://lake", log="s3://logs/x")
+    text = json.dumps(iam.job_policy(names))
+    assert "arn:aws:s3:::lake/*" in text and "arn:aws:s3:::source/song_data/*" in text
