@@ -1,7 +1,7 @@
 """Invents Sparkify input of any size: the sample beside this file, or gigabytes for a benchmark.
 
     python data/generate.py             writes data/sample again, byte for byte
-    python data/generate.py big --songs 14896 --events 1000000
+    python data/generate.py ~/big --songs 14896 --events 1000000
 
 No song, artist or person in it is real. The same arguments give the same bytes.
 
