@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shlex
 import subprocess
 import sys
 
@@ -75,15 +74,14 @@ def test_every_file_that_a_command_names_is_there(pages):
 def test_every_option_that_a_command_gives_to_one_of_our_programs_is_known(pages):
     for page, text in pages.items():
         for command in commands(text):
-            found = re.search(
-                r"python (etl|data/generate|docs/make|analytics/\w+)\.py(.*)", command
-            )
-            if found and found[2]:
-                source = (ROOT / f"{found[1]}.py").read_text(encoding="utf-8")
-                source += (ROOT / "analytics" / "lake.py").read_text(encoding="utf-8")
-                for word in shlex.split(found[2].partition("&&")[0]):
-                    if word.startswith("--"):
-                        assert f'"{word}"' in source, f"{page}: {command}"
+            found = re.search(r"python ([\w/]+\.py)(.*)", command)
+            if not found:
+                continue
+            program = ROOT / found[1]
+            files = [program] if program.parent == ROOT else program.parent.glob("*.py")
+            source = "".join(path.read_text(encoding="utf-8") for path in files)
+            for option in re.findall(r" (--[a-z-]+)", found[2].partition("&&")[0]):
+                assert f'"{option}"' in source, f"{page}: {command}"
 
 
 def test_its_command_for_tests_runs():
