@@ -84,10 +84,30 @@ def test_every_option_that_a_command_gives_to_one_of_our_programs_is_known(pages
                 assert f'"{option}"' in source, f"{page}: {command}"
 
 
-def test_its_command_for_tests_runs():
-    command = [sys.executable, "-m", "pytest", "--collect-only", "tests/docs/test_links.py"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout
+PROGRAMS = sorted(
+    {
+        program
+        for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for command in commands(path.read_text(encoding="utf-8"))
+        for program in re.findall(r"python ([\w/]+\.py)", command)
+    }
+)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_that_a_command_starts_tells_its_options(program):
+    command = [sys.executable, ROOT / program, "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+def test_every_group_of_tests_that_a_command_names_is_known(pages):
+    known = (ROOT / "pyproject.toml").read_text()
+    for text in pages.values():
+        for command in commands(text):
+            for marker in re.findall(r"pytest -m (\w+)", command):
+                assert f'"{marker}: ' in known
 
 
 def test_a_second_run_says_where_the_tables_are(project):
