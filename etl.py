@@ -61,6 +61,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    remedy = "pip install -r requirements.txt (on a cluster: pip install boto3 obstore)"
+    return f"the Python package {error.name} is missing; {remedy}"
+
+
 try:
     import obstore
     import pyspark
@@ -80,8 +86,7 @@ try:
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
-    remedy = "pip install -r requirements.txt (on a cluster: pip install boto3 obstore)"
-    print(f"etl.py: the Python package {missing.name} is missing; {remedy}", file=sys.stderr)
+    print(f"etl.py: {missing_package(missing)}", file=sys.stderr)
     sys.exit(2)
 
 FAILED = 1
@@ -1811,6 +1816,8 @@ def explain(error: BaseException, place: str) -> Stop:
     """What went wrong at a place: a known cause with its remedy, any other in its own words."""
     if isinstance(error, Stop):
         return error
+    if isinstance(error, ModuleNotFoundError):
+        return Stop(SETTINGS, missing_package(error))
     # a folder may be named "Forbidden"
     text = f"{type(error).__name__}: {one_line(error)} {error}"
     text = text.replace(place.partition("://")[2] or place, "")

@@ -57,7 +57,7 @@ def test_a_key_conflict_is_kept_as_the_fields_that_the_job_uses(job, tmp_path):
     expected = {name: value for name, value in play().items() if name not in unused}
     del expected["level"]
     assert json.loads(kept["raw"]) == expected
-    assert f"Rejected lines are in {result.report['output']}/_etl/quarantine/" in result.out
+    assert f"/_etl/quarantine/{result.report['run']}" in result.out
 
 
 @pytest.mark.parametrize("side", ["song_data", "log_data"])
