@@ -11,6 +11,10 @@ from pyspark.sql import functions as F
 import etl
 
 
+def pytest_addoption(parser):
+    parser.addoption("--bucket", help="a bucket of yours on AWS, for `pytest -m aws`")
+
+
 @pytest.fixture(scope="session")
 def spark():
     session = (

@@ -17,6 +17,7 @@ from fake_aws import (
     is_change,
 )
 from moto.emr.models import emr_backends
+from proof import Proof
 
 PLACES = ["--input", INPUT, "--output", OUTPUT]
 SETUP = ["setup", *PLACES]
@@ -232,3 +233,25 @@ def test_teardown_waits_for_what_still_runs(used, said, requests):
     code, _, err = said(*TEARDOWN, "--yes")
     assert code == 2 and "still running: j-" in err
     assert not [name for name, _ in requests if is_change(name)]
+
+
+def test_the_proof_for_a_real_account_goes_through_an_emulation(
+    account, clusters, recorded, monkeypatch
+):
+    """All but the counts: moto's Athena reads no tables."""
+    fill({})
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    proof = Proof(BUCKET)
+    proof.setup()
+    for key, content in recorded.objects.items():
+        client("s3").put_object(Bucket=BUCKET, Key=f"sparkify-proof/{key}", Body=content)
+    summary = "sparkify-proof/out/_etl/runs/29991231T235959Z-00000000.json"
+    client("s3").put_object(Bucket=BUCKET, Key=summary, Body=recorded.report)
+    clusters(("TERMINATED", "COMPLETED"))
+    proof.run()
+    proof.run("--serverless")
+    proof.register()
+    assert proof.report()["exit"] == 0
+    proof.teardown()
+    assert "Contents" not in client("s3").list_objects_v2(Bucket=BUCKET)
+    assert not [name for name in names_of_all(client("iam")) if name.startswith("sparkify-proof")]
