@@ -1,8 +1,9 @@
-# Sourced by the Jupyter image before it starts: what the project's programs need, and PostgreSQL's password where
-# every client of it looks.
-pip install --quiet --requirement /home/jovyan/sparkify/analytics/requirements.txt
+# Sourced by the Jupyter image before it starts anything: leaves PostgreSQL's password where every
+# client of PostgreSQL looks for it.
 (
     umask 077
+    secret=${PGPASSWORD_SECRET:-/run/secrets/postgres_password}
     # a colon or a backslash in the password would end it early
-    printf '%s:*:*:%s:%s\n' "$PGHOST" "$PGUSER" "$(sed 's/[:\\]/\\&/g' "${PGPASSWORD_SECRET:-/run/secrets/postgres_password}")" > "$HOME/.pgpass"
+    password=$(sed 's/[:\\]/\\&/g' "$secret")
+    printf '%s:*:*:%s:%s\n' "$PGHOST" "$PGUSER" "$password" > "$HOME/.pgpass"
 )

@@ -101,23 +101,23 @@ def etl_tree() -> ast.Module:
 
 def read_columns(ddl: str) -> list[Column]:
     """The columns of a table's text in etl.COLUMNS."""
-    lines = ddl.strip().splitlines()
-    if len(lines) == 1:
-        lines = ddl.split(", ")
-    found = [COLUMN.fullmatch(line.strip()) for line in lines]
+    found = [COLUMN.fullmatch(line.strip()) for line in ddl.strip().splitlines()]
     return [Column(match[1], match[2], re.sub(r"\\(.)", r"\1", match[3] or "")) for match in found]
+
+
+@cache
+def etl_constant(name: str) -> object:
+    """The value of a constant of etl.py that is written out there."""
+    for statement in etl_tree().body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
+            return ast.literal_eval(statement.value)
+    raise ValueError(f"etl.py has no {name}")
 
 
 @cache
 def tables() -> dict[str, list[Column]]:
     """Table -> its columns, in the order of etl.COLUMNS."""
-    for statement in etl_tree().body:
-        if not isinstance(statement, ast.Assign):
-            continue
-        if ast.unparse(statement.targets[0]) == "COLUMNS":
-            texts = ast.literal_eval(statement.value)
-            return {table: read_columns(ddl) for table, ddl in texts.items()}
-    raise ValueError("etl.py has no COLUMNS")
+    return {table: read_columns(ddl) for table, ddl in etl_constant("COLUMNS").items()}
 
 
 @cache

@@ -365,8 +365,7 @@ def by_level(rows: Rows, head: dict) -> str:
     if few:
         counts = [f"{row['listeners']:,} {label(row['level'])}" for row in rows]
         return f"Too few listeners to compare the levels: {listed(counts)}"
-    most = max(rows, key=lambda row: row["median"])
-    least = min(rows, key=lambda row: row["median"])
+    most, *_, least = sorted(rows, key=lambda row: -row["median"])
     medians = (
         f"{number(most['median'])} plays per {label(most['level'])} listener (the median), "
         f"{number(least['median'])} per {label(least['level'])} one"

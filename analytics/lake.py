@@ -246,6 +246,18 @@ def create_view(lake: Lake, table: str) -> None:
     )
 
 
+def connect() -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory, in UTC, that spills to the temporary folder and not to where we are."""
+    config = {
+        "memory_limit": MEMORY,
+        "preserve_insertion_order": False,
+        "temp_directory": str(Path(tempfile.gettempdir(), f"sparkify-duckdb-{os.getpid()}")),
+    }
+    db = duckdb.connect(config=config)
+    db.execute("SET TimeZone = 'UTC'")
+    return db
+
+
 def open_lake(output: str, settings: dict[str, str] | None = None) -> Lake:
     """Opens an OUTPUT.
 
@@ -258,8 +270,7 @@ def open_lake(output: str, settings: dict[str, str] | None = None) -> Lake:
     try:
         copies = tempfile.TemporaryDirectory(prefix="sparkify-") if place.is_s3 else None
         folder = copies.name if copies else place.uri
-        db = duckdb.connect(config={"memory_limit": MEMORY, "preserve_insertion_order": False})
-        db.execute("SET TimeZone = 'UTC'")
+        db = connect()
         lake = Lake(place, folder, read_commit(place), db, settings, copies)
         for table in tables():
             check_files(lake, table)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from common import SETTINGS, Stop, needed_packages, run_main
+from common import SETTINGS, Stop, etl_constant, needed_packages, run_main
 
 with needed_packages("analytics/requirements.txt"):
     import charts
@@ -43,17 +43,6 @@ OPEN_ROWS = 12
 RUNS_SHOWN = 10
 REJECTED_SHOWN, REJECTED_BYTES = 20, 2**20
 HIDDEN = ("ranked", "tied")
-CLASSES = {
-    "songplays": "plays, one row of songplays each",
-    "out_of_scope": "other events, such as page views and logins",
-    "duplicate": "replayed copies of a line that is kept",
-    "key_conflict": "plays whose key another play already has",
-    "blank": "empty lines",
-    "malformed": "not one JSON object",
-    "invalid": "a value that is missing or impossible",
-    "songs": "songs, one row of songs each",
-    "variant": "further records of a song that is kept",
-}
 RULES = (
     "A title names a leader, and all who share the lead. Numbers of which the smaller is at least "
     "90 % of the larger are said to hardly differ. A group of fewer than 10 listeners, or fewer "
@@ -341,10 +330,14 @@ def account_part(lake: Lake, with_text: bool) -> dict:
     rejected = events["key_conflict"]
     rejected += sum(side[name] for side in (events, songs) for name in ("malformed", "invalid"))
     tables = []
-    for side, whole, unit in ((events, "lines", "log lines"), (songs, "records", "song records")):
+    sides = (
+        (events, "lines", "log lines", "EVENT_CLASSES"),
+        (songs, "records", "song records", "SONG_CLASSES"),
+    )
+    for side, whole, unit, classes in sides:
         rows = [
             {"class": name.replace("_", " "), "lines": side[name], "what": words}
-            for name, words in CLASSES.items()
+            for name, words in etl_constant(classes).items()
             if side.get(name)
         ]
         total = [{"class": "sum", "lines": side[whole], "what": unit}]

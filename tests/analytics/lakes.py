@@ -9,11 +9,7 @@ import duckdb
 import lake
 import queries
 
-PARTITIONS = {
-    "songplays": ["year", "month"],
-    "time": ["year", "month"],
-    "songs": ["year"],
-}
+PARTITIONS = {**common.etl_constant("PARTITIONS"), "songs": ["year"]}
 HOSTILE = (
     """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>"""
     """${7*7}&amp;"var(--none)"\x0b"""

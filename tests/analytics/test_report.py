@@ -17,6 +17,7 @@ import charts
 import lake
 import pytest
 import report
+from common import etl_constant
 from helpers import ROOT
 from lakes import HOSTILE, one_play_lake, play_row, write_lake
 
@@ -140,7 +141,7 @@ def test_the_account_sums_up_and_names_nobody(made, sample_tables):
     tables = page.tables["account"]
     assert ["sum", "2,375", "log lines"] in tables
     assert ["sum", "150", "song records"] in tables
-    assert ["malformed", "3", report.CLASSES["malformed"]] in tables
+    assert ["malformed", "3", etl_constant("EVENT_CLASSES")["malformed"]] in tables
     lines = [json.loads(line)["raw"] for path in sample_tables.glob("_etl/quarantine/**/*.json")
              for line in path.read_text().splitlines()]  # fmt: skip
     assert lines
