@@ -13,10 +13,17 @@ import re
 import sys
 from pathlib import Path
 
-from blocks import grain, make_all
-from etl_text import ROOT, columns, rules
-from pictures import log_lines, schema
-from rows import Lake, Sample, table
+try:
+    from blocks import grain, make_all
+    from etl_text import ROOT, columns, rules
+    from pictures import log_lines, schema
+    from rows import Lake, Sample, table
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":
+        raise
+    remedy = "run `pip install -r requirements-dev.txt`"
+    print(f"make.py: the package {missing.name} is missing; {remedy}", file=sys.stderr)
+    sys.exit(2)
 
 # A block ends at the first blank line.
 BLOCK = re.compile(r"(<!-- made: ([\w ]+) -->\n)(?:.+\n)*")
@@ -110,18 +117,20 @@ def five_rows(lake: Lake, name: str) -> str:
     return table(lake.rows(f"SELECT * FROM {name} ORDER BY {key} LIMIT 5"))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", nargs="?", type=Path, default=ROOT / "output")
     given = parser.parse_args()
     if not (given.output / "_etl").is_dir():
-        sys.exit(f"{given.output}: no tables there; run `python etl.py` first")
+        print(f"make.py: {given.output} has no tables; run `python etl.py`", file=sys.stderr)
+        return 2
     for path, content in make_pages(given.output).items():
         path.write_text(content, encoding="utf-8")
         print(path.relative_to(ROOT))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,7 +25,6 @@ FOREIGN = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "Class org.apache.hadoop.fs.s3a.S3AFileSystem not found",
-    "No module named 'obstore'",
 }
 
 
@@ -152,12 +151,13 @@ def test_every_error_that_is_explained_is_printed_by_the_job(pages):
     listed = README.partition("## If it stops")[2].partition("\n## ")[0]
     explained |= set(re.findall(r"^- `([^`]+)`", listed, re.MULTILINE))
     ours = [re.sub(r"\s+", " ", text) for text in literals((ROOT / "etl.py").read_text())]
-    missing = {
-        text
-        for text in explained - FOREIGN
-        if not any(text in each or re.sub(r"\d+", " ", text) in each for each in ours)
-    }
-    assert missing == set()
+    missing = []
+    for text in explained - FOREIGN:
+        # "…" stands for what differs
+        parts = text.split("…")
+        if not any(all(part in each for part in parts) for each in ours):
+            missing.append(text)
+    assert missing == []
 
 
 def test_every_exit_code_is_explained(pages):
