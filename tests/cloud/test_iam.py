@@ -7,8 +7,8 @@ import catalog
 import iam
 import pytest
 from botocore import xform_name
-from fake_aws import ACCOUNT, INPUT, OUTPUT, Call, allows, client, fill, fill_input
-from helpers import ROOT
+from fake_aws import ACCOUNT, INPUT, OUTPUT, Call, Recorder, allows, client, fill, fill_input
+from helpers import KEY, ROOT, SECRET, play, run_process, song, write_input
 from test_account import NAMES
 
 # fetched and written on the nodes, by EMR itself
@@ -205,3 +205,62 @@ def test_names_fill_the_policies_of_a_bucket_root():
     names = NAMES._replace(input="s3://source", output="s3://lake", log="s3://logs/x")
     text = json.dumps(iam.job_policy(names))
     assert "arn:aws:s3:::lake/*" in text and "arn:aws:s3:::source/song_data/*" in text
+
+
+# ── As on EMR ────────────────────────────────────────────────────────────────────────────────────
+
+AS_ON_EMR = """
+import os, sys, etl
+etl.ON_EMR = True
+packages = etl.s3a_packages(etl.hadoop_version())
+confs = " ".join(f"--conf {name}={value}" for name, value in packages.items())
+os.environ["PYSPARK_SUBMIT_ARGS"] = f"{confs} {os.environ['CONFS']} pyspark-shell"
+sys.exit(etl.main(sys.argv[1:]))
+"""
+S3A = {
+    "spark.master": "local-cluster[1,2,1024]",
+    "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+    "spark.hadoop.fs.s3a.path.style.access": "true",
+    "spark.hadoop.fs.s3a.endpoint.region": "us-east-1",
+}
+# the committer that EMR's own is made from; Maven has its binding for Spark 4.1.2 only
+BINDING = "org/apache/spark/spark-hadoop-cloud_2.13/4.1.2/spark-hadoop-cloud_2.13-4.1.2.jar"
+CLOUD = "org.apache.spark.internal.io.cloud"
+MAGIC = {
+    "spark.jars": f"https://repo1.maven.org/maven2/{BINDING}",
+    "spark.hadoop.fs.s3a.committer.name": "magic",
+    "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3": (
+        "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory"
+    ),
+    "spark.sql.sources.commitProtocolClass": f"{CLOUD}.PathOutputCommitProtocol",
+    "spark.sql.parquet.output.committer.class": f"{CLOUD}.BindingParquetOutputCommitter",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("committer", [{}, MAGIC], ids=["default", "magic"])
+def test_the_job_asks_for_nothing_more_with_the_settings_of_emr(committer, s3, tmp_path, request):
+    """Without etl.py's own S3A options, over s3://, and with the committer of EMR's kind."""
+    number = request.node.callspec.indices["committer"]
+    source, lake = f"source-emr-{number}", f"lake-emr-{number}"
+    uploader = s3.bucket(source)
+    s3.bucket(lake)
+    write_input(tmp_path, [song()], [[play(itemInSession=each) for each in range(20)]])
+    for path in tmp_path.rglob("*.json"):
+        uploader.upload_file(str(path), source, f"in/{path.relative_to(tmp_path)}")
+    recorder = Recorder(s3.endpoint)
+    places = (f"s3://{source}/in", f"s3://{lake}/out")
+    config = s3.config(tmp_path, *places, key="", secret="", endpoint=recorder.endpoint)
+    confs = {**S3A, "spark.hadoop.fs.s3a.endpoint": recorder.endpoint, **committer}
+    identity = {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "CONFS": " ".join(f"--conf {name}={value}" for name, value in confs.items()),
+    }
+    done = run_process("--config", config, cwd=tmp_path, timeout=500, env=identity, code=AS_ON_EMR)
+    assert done.returncode == 0, done.stderr[-3000:]
+    names = NAMES._replace(input=places[0], output=places[1], work=f"s3://{lake}/emr")
+    assert len(recorder.calls) > 100 and not refused(recorder.calls, iam.job_policy(names))
+    listed = {call.action for call in recorder.calls}
+    assert ("s3:ListBucketMultipartUploads" in listed) == bool(committer)
