@@ -31,8 +31,9 @@ import os
 import signal
 
 if __name__ == "__main__":
-    # a Ctrl-C during the imports below, which take a second, ends without a traceback
+    # a signal during the imports below, which take a second, ends without a traceback
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(130))
 
 import argparse
 import codecs
@@ -855,7 +856,7 @@ def begin(run: Run) -> dict:
 
 def build(run: Run) -> None:
     """From the pinned input to staged and audited tables."""
-    with run.phase("songs", "Reading songs and starting Spark", run.source.uri):
+    with run.phase("songs", "Reading songs and starting Spark", run.lake.uri):
         # Java starts while the songs arrive: saves 1.4 s for 15,000 local songs, 5 s on S3
         start = (lambda: start_spark(run), lambda: pack_songs(run))
         run.spark, run.songs["records"] = in_parallel(lambda step: step(), start)
@@ -1339,7 +1340,7 @@ def commit(run: Run) -> None:
     run.published = NOTHING
     if made_by:
         raise overtaken(run)
-    raise Stop(FAILED, f"{run.lake.uri}: {problem}")
+    raise Stop(FAILED, f"{run.lake.uri}: {problem}; run again")
 
 
 def overtaken(run: Run) -> Stop:
@@ -1591,6 +1592,9 @@ def read_config(path: Path) -> dict[str, dict[str, str]]:
                 names = ", ".join(KNOWN[section])
                 warn(f"{path}: [{section}] holds a name that is ignored; its names are {names}")
                 continue
+            if "\n" in value.strip():
+                wrong = f"[{section}] {name.upper()} goes on in the next line, which is indented"
+                raise Stop(SETTINGS, f"{path}: {wrong}; correct it")
             if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
                 warn(f"{path}: [{section}] {name.upper()} stands in quotes, which are left out")
                 value = value[1:-1]
@@ -1785,7 +1789,7 @@ REMOTE_REMEDIES = {
         "access is denied; let this identity list and read, and on OUTPUT write and delete"
     ),
     "unresolved dependency|UnresolvedDep": "hadoop-aws cannot be fetched; check the network",
-    "error sending request|ConnectException|UnknownHost|Could not connect|ConnectTimeout": (
+    "error sending request|ConnectException|UnknownHost|(Could not|Failed to) connect|Timeout": (
         "no answer; check [AWS] ENDPOINT, REGION and the network"
     ),
     "S3AFileSystem": "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION",
@@ -1861,7 +1865,8 @@ def connect(settings: Settings):
         frozen = credentials.get_frozen_credentials()
     except ProfileNotFound:
         raise Stop(SETTINGS, "AWS credentials: ~/.aws has no such profile; correct it") from None
-    except BotoCoreError as error:
+    except (BotoCoreError, OSError, ValueError) as error:
+        # the last two come from a credential_process
         remedy = "correct [AWS], or sign in again"
         raise Stop(SETTINGS, f"AWS credentials: {one_line(error)}; {remedy}") from None
     for text in (frozen.access_key, frozen.secret_key, frozen.token or "x"):

@@ -1,0 +1,194 @@
+"""One identity, endpoint and region for every client, whatever the environment says."""
+
+import os
+
+import pytest
+from helpers import KEY, SECRET
+
+import etl
+
+NOWHERE = "http://127.0.0.1:9"
+# what boto3, obstore or hadoop-aws read, and a value that would lead them astray
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "AKIAWRONG",
+    "AWS_SECRET_ACCESS_KEY": "wrong",
+    "AWS_SESSION_TOKEN": "wrong",
+    "AWS_SECURITY_TOKEN": "wrong",
+    "AWS_TOKEN": "wrong",
+    "AWS_REGION": "eu-north-1",
+    "AWS_DEFAULT_REGION": "eu-north-1",
+    "AWS_ENDPOINT": NOWHERE,
+    "AWS_ENDPOINT_URL": NOWHERE,
+    "AWS_ENDPOINT_URL_S3": NOWHERE,
+    "AWS_ENDPOINT_URL_STS": NOWHERE,
+    "AWS_BUCKET": "wrong",
+    "AWS_BUCKET_NAME": "wrong",
+    "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/wrong",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": NOWHERE,
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/wrong",
+    "AWS_METADATA_ENDPOINT": NOWHERE,
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT": NOWHERE,
+    "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true",
+    "AWS_S3_USE_ARN_REGION": "true",
+    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "legacy",
+    "AWS_S3_DISABLE_EXPRESS_SESSION_AUTH": "true",
+    "AWS_RETRY_MODE": "adaptive",
+    "AWS_MAX_ATTEMPTS": "1",
+    "AWS_DEFAULTS_MODE": "mobile",
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    "AWS_UNSIGNED_PAYLOAD": "true",
+    "AWS_CHECKSUM_ALGORITHM": "SHA256",
+    "AWS_SKIP_SIGNATURE": "true",
+    "AWS_S3_EXPRESS": "true",
+    "AWS_CONDITIONAL_PUT": "disabled",
+    "AWS_COPY_IF_NOT_EXISTS": "multipart",
+    "AWS_DISABLE_TAGGING": "true",
+    "AWS_REQUEST_PAYER": "true",
+    "AWS_IMDSV1_FALLBACK": "true",
+    "AWS_ALLOW_HTTP": "false",
+    "AWS_PROXY_URL": NOWHERE,
+    "AWS_TIMEOUT": "1ms",
+    "AWS_CONNECT_TIMEOUT": "1ms",
+    "AWS_HTTP2_ONLY": "true",
+    "AWS_USER_AGENT": "wrong",
+    "AWS_DEFAULT_CONTENT_TYPE": "text/wrong",
+}
+
+
+@pytest.fixture(scope="module")
+def config(s3, tmp_path_factory):
+    s3.bucket("clients")
+    folder = tmp_path_factory.mktemp("clients")
+    return s3.config(folder, "s3://clients/in", "s3://clients/lake")
+
+
+@pytest.fixture
+def place(config, monkeypatch):
+    """Opens OUTPUT of the settings with a changed environment."""
+    for name in [*ENVIRONMENT, "AWS_PROFILE"]:
+        monkeypatch.delenv(name, raising=False)
+
+    def open_output(environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings = etl.read_settings(["--config", str(config)])
+        session = etl.connect(settings)
+        return etl.open_place(settings.output, settings, session), session
+
+    return open_output
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENT, "all of them"])
+def test_no_variable_leads_a_client_astray(s3, place, name):
+    """obstore lists, reads, creates and copies, boto3 deletes, at the place of dl.cfg."""
+    given = ENVIRONMENT if name == "all of them" else {name: ENVIRONMENT[name]}
+    lake, _ = place(given)
+    key = f"{name}/a"
+    assert lake.create(key, b"rows")
+    assert not lake.create(key, b"other")
+    lake.copy(key, f"{name}/b")
+    assert lake.list(name) == {key: 4, f"{name}/b": 4}
+    assert s3.client().get_object(Bucket="clients", Key=f"lake/{name}/b")["Body"].read() == b"rows"
+    assert lake.read(key) == b"rows"
+    lake.delete(key)
+    lake.delete_tree(name)
+    assert lake.list(name) == {}
+
+
+def test_hadoop_is_told_the_same_identity_endpoint_and_region(s3, place):
+    lake, session = place(ENVIRONMENT)
+    options = etl.s3a_options([lake], session)
+    assert options["fs.s3a.access.key"] == KEY
+    assert options["fs.s3a.secret.key"] == SECRET
+    assert options["fs.s3a.session.token"] == ""
+    assert options["fs.s3a.bucket.clients.endpoint"] == s3.endpoint
+    assert options["fs.s3a.bucket.clients.endpoint.region"] == "us-east-1"
+    assert options["fs.s3a.bucket.clients.path.style.access"] == "true"
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+)
+def test_a_key_with_a_line_end_is_refused_and_not_printed(quick, monkeypatch, name):
+    """As a Kubernetes secret has it that was made with `echo`."""
+    given = {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+        "AWS_SESSION_TOKEN": "canary-token",
+    }
+    for other, value in given.items():
+        monkeypatch.setenv(other, f"{value}\n" if other == name else value)
+    result = quick("--output", "s3://bucket/lake")
+    assert result.code == 2
+    assert result.err == (
+        "etl.py: AWS credentials: a key or token holds a blank or a line end; correct it\n"
+    )
+
+
+def without_credentials(monkeypatch, folder):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "aws"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "aws"))
+
+
+def test_no_credentials_anywhere(quick, monkeypatch, tmp_path):
+    without_credentials(monkeypatch, tmp_path)
+    result = quick("--input", "s3://bucket/in")
+    assert result.code == 2
+    assert result.err.startswith("etl.py: no AWS credentials in dl.cfg, the environment")
+    assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "~/.aws has no such profile; correct it"),
+        ("[profile p]\nsso_start_url = https://x\nsso_region = us-east-1\n", "sign in"),
+        ("[profile p]\ncredential_process = /nonexistent\n", "AWS credentials: "),
+        ("[profile p]\ncredential_process = echo no JSON\n", "AWS credentials: "),
+        ("[profile p]\nrole_arn = arn:aws:iam::1:role/x\n", "AWS credentials: "),
+        ("[profile p]\nsource_profile = gone\nrole_arn = arn:aws:iam::1:role/x\n", "credentials"),
+        ("no section\n", "AWS credentials: "),
+    ],
+)
+def test_a_profile_that_gives_no_credentials_is_said_in_one_line(
+    quick, monkeypatch, tmp_path, text, words
+):
+    without_credentials(monkeypatch, tmp_path)
+    (tmp_path / "aws").write_text(text)
+    (tmp_path / "dl.cfg").write_text("[AWS]\nPROFILE = p\n")
+    result = quick("--input", "s3://bucket/in")
+    assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
+    assert words in result.err
+
+
+def test_an_error_inside_boto3_is_not_taken_for_missing_credentials(quick, monkeypatch):
+    import boto3
+
+    def broken(*_, **__):
+        raise AttributeError("a bug of boto3's own")
+
+    monkeypatch.setattr(boto3, "Session", broken)
+    result = quick("--input", "s3://bucket/in")
+    assert (result.code, "a bug of boto3's own" in result.err) == (1, True)
+    assert "credentials" not in result.err
+
+
+def test_a_store_out_of_reach_is_blamed_on_its_own_place(quick, monkeypatch, tmp_path):
+    without_credentials(monkeypatch, tmp_path)
+    text = f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\n"
+    monkeypatch.setenv("HTTPS_PROXY", NOWHERE)
+    for more in ("", "REGION = us-east-1\n", f"ENDPOINT = {NOWHERE}\n"):
+        (tmp_path / "dl.cfg").write_text(text + more)
+        result = quick("--input", "s3://udacity-dend")
+        assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
+        assert "s3a://udacity-dend: no answer; check [AWS] ENDPOINT, REGION" in result.err

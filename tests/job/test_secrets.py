@@ -1,0 +1,119 @@
+"""A secret in any place of dl.cfg is in no output: no line, no file, no name."""
+
+import os
+
+import harness
+import pytest
+from helpers import KEY
+
+# what careless parsers split, decode, expand or print: base64 with a colon and a blank
+CANARY = "wJalr/XUtnF%(x)s+EMI=K7MDENG:bPxRf iCYEX"
+CONFIG = """\
+# settings of the job
+[AWS]
+KEY = {key}
+SECRET = {secret}
+TOKEN =
+PROFILE =
+REGION = us-east-1
+ENDPOINT =
+
+[DATA]
+INPUT = in
+OUTPUT = output
+[JOB]
+SONGS_PARTITION_BY = year
+MAX_REJECTED = 0.01
+"""
+LINES = CONFIG.format(key=KEY, secret="ordinary").splitlines()
+# what becomes of a line; `name` is what stands before its `=`
+FORMS = {
+    "alone": "{canary}",
+    "in brackets": "[{canary}]",
+    "in brackets that do not close": "[{canary}",
+    "after the line": "{line} {canary}",
+    "before the line": "{canary} {line}",
+    "on a line of its own before": "{canary}\n{line}",
+    "on a line of its own after": "{line}\n{canary}",
+    "on an indented line after": "{line}\n    {canary}",
+    "as a name": "{canary} = x",
+    "as a name, with a colon": "{canary}: x",
+    "as the value": "{name} = {canary}",
+    "as the value, in quotes": "{name} = '{canary}'",
+    "as the value, twice": "{name} = {canary}\n{name} = {canary}",
+    "as the value, on the next line": "{name} =\n  {canary}",
+    "as the value of another name": "MY_{name} = {canary}",
+    "as the value of a section": "[{canary}]\n{name} = {canary}",
+    "as a URL": "{name} = https://user:{canary}@host/x",
+    "as an S3 URL": "{name} = s3a://key:{canary}@bucket/x",
+}
+
+
+def parts(secret):
+    """All runs of five characters, as they stand and in other cases."""
+    found = {secret[start : start + 5].lower() for start in range(len(secret) - 4)}
+    return found - {"%(x)s"}
+
+
+def check(text, *places):
+    """No part of the canary is in a text, but in names of places."""
+    text = text.lower()
+    for place in places:
+        text = text.replace(place.lower(), "")
+    assert [part for part in parts(CANARY) if part in text] == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_line_of_dl_cfg_that_holds_a_secret_is_printed_or_kept(main, tmp_path, form):
+    harness.write_version(tmp_path / "in", 1)
+    before = set(tmp_path.iterdir())
+    for number, line in enumerate(LINES):
+        name = line.partition("=")[0].strip()
+        changed = FORMS[form].format(canary=CANARY, line=line, name=name)
+        text = "\n".join([*LINES[:number], changed, *LINES[number + 1 :]])
+        (tmp_path / "dl.cfg").write_text(text)
+        result = main("--dry-run")
+        assert result.code in (0, 2), result.err
+        # a folder may have any name, and is shown as a path
+        places = []
+        if name in ("INPUT", "OUTPUT"):
+            places = [str(tmp_path / CANARY), str(tmp_path / f"{line[len(name) + 3 :]} {CANARY}")]
+        check(result.out + result.err, *places)
+    assert set(tmp_path.iterdir()) == before
+
+
+VALUES = ("KEY", "SECRET", "TOKEN", "PROFILE", "REGION", "ENDPOINT")
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("canary", [CANARY.replace(" ", ""), CANARY])
+def test_no_value_of_aws_is_printed_or_kept_by_a_run_that_uses_it(main, s3, tmp_path, name, canary):
+    """A server that repeats the key in its answer changes nothing."""
+    harness.write_version(tmp_path / "in", 1)
+    values = {"KEY": KEY, "SECRET": "ordinary", "REGION": "us-east-1", "ENDPOINT": s3.endpoint}
+    values[name] = canary
+    if name == "PROFILE":
+        del values["KEY"], values["SECRET"]
+    lines = ["[AWS]", *(f"{key} = {value}" for key, value in values.items())]
+    lines += ["[DATA]", "INPUT = in", "OUTPUT = s3://secrets/lake"]
+    (tmp_path / "dl.cfg").write_text("\n".join(lines))
+    result = main()
+    assert result.code == 2, result.err
+    assert len(result.err.splitlines()) == 1
+    check(result.out + result.err)
+
+
+def test_a_whole_run_keeps_no_setting_of_aws(main, tmp_path):
+    harness.write_version(tmp_path / "in", 1)
+    secret = CANARY.replace(" ", "")
+    text = "\n".join(LINES).replace("ordinary", secret).replace("TOKEN =", f"TOKEN = {secret}")
+    (tmp_path / "dl.cfg").write_text(text)
+    environment = dict(os.environ)
+    result = main()
+    assert result.code == 0, result.err
+    check(result.out + result.err)
+    assert dict(os.environ) == environment
+    for path in (tmp_path / "output").rglob("*"):
+        check(str(path))
+        if path.is_file():
+            check(path.read_bytes().decode("latin-1"))
