@@ -6,8 +6,8 @@ Executors are other processes without Python; what they know of S3 they get from
 import subprocess
 import sys
 
-import emr
 import pytest
+import upload
 from clusters import Standalone, Yarn, kill, wait_for
 from helpers import ROOT, all_tables, play, run_process, song, write_input
 
@@ -148,8 +148,7 @@ def test_in_cluster_mode_a_bare_python_gets_its_packages_from_an_archive_and_err
 ):
     """As EMR Serverless runs it: pyspark and the packages come as zips, and no environment names Spark's home."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    (tmp_path / "packages.zip").write_bytes(emr.packed_requirements(version))
+    (tmp_path / "packages.zip").write_bytes(upload.packages("X86_64"))
     config = s3.config(tmp_path, "s3://no-such-source/in", f"s3://{BUCKET}/nothing").rename(
         tmp_path / "dl.cfg"
     )
