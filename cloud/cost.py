@@ -71,14 +71,17 @@ def estimate(aws: Aws, options) -> str:
 
 def spent(aws: Aws, id: str) -> str:
     """What a run that has ended cost, about."""
-    return of_cluster(aws, id) if is_cluster(id) else of_serverless(aws, id)
+    if not is_cluster(id):
+        return of_serverless(aws, id)
+    if "/" in id:
+        return "no cost is counted: the cluster is shared, and goes on"
+    return of_cluster(aws, id)
 
 
 def of_cluster(aws: Aws, id: str) -> str:
     """The hours of each node, from its start to its end, at the price on demand."""
     hours = defaultdict(float)
-    cluster = id.partition("/")[0]
-    for node in aws.each("emr", "list_instances", "Instances", ClusterId=cluster):
+    for node in aws.each("emr", "list_instances", "Instances", ClusterId=id):
         times = node["Status"]["Timeline"]
         ended = times.get("EndDateTime") or datetime.now(UTC)
         seconds = (ended - times["CreationDateTime"]).total_seconds()

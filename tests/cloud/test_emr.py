@@ -179,6 +179,7 @@ def test_a_running_cluster_takes_the_job_as_a_step_and_goes_on(places, requests,
     code, out, _ = said("run", *PLACES, "--cluster", made["JobFlowId"])
     request = asked(requests, "emr.add_job_flow_steps")
     assert code == 0 and f"started {made['JobFlowId']}/s-" in out
+    assert "no cost is counted" in out
     assert request["Steps"][0]["ActionOnFailure"] == "CONTINUE"
     assert "emr.run_job_flow" not in dict(requests)
     assert emr_backends[ACCOUNT][REGION].clusters[made["JobFlowId"]].state == "WAITING"
