@@ -25,6 +25,7 @@ with needed_packages("cloud/requirements.txt"):
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
+# the other modules here take these from this one
 __all__ = ["FAILED", "INTERRUPTED", "SETTINGS", "BotoCoreError", "ClientError", "Stop"]
 
 # roles, clusters, applications and tags begin with it, unless --name says otherwise

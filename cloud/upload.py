@@ -78,7 +78,8 @@ def packages(architecture: str) -> bytes:
 
 def pip_failure(text: str) -> str:
     if "No module named pip" in text:
-        return f"{sys.executable} has no pip, which fetches the job's packages; -m ensurepip"
+        remedy = f"run `{sys.executable} -m ensurepip`"
+        return f"this Python has no pip, which fetches the job's packages; {remedy}"
     wanted = ", ".join(requirements())
     return f"pip could not fetch {wanted}; check the network: {text.strip()[-300:]}"
 

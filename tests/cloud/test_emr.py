@@ -815,6 +815,16 @@ def test_the_packages_are_those_that_emrs_python_can_load(architecture):
     assert any(name.startswith("boto3/") for name in names)
 
 
+def test_a_python_without_pip_is_told_the_remedy(monkeypatch, tmp_path):
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho 'No module named pip' >&2; exit 1\n")
+    bare.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(bare))
+    with pytest.raises(aws.Stop, match=r"has no pip.*-m ensurepip") as stopped:
+        upload.packages("ARM64")
+    assert stopped.value.code == 2
+
+
 def test_the_bootstrap_gives_the_driver_its_packages(tmp_path):
     """With the packages of this machine, as `aws s3 cp` would bring them."""
     zip_file = tmp_path / "packages.zip"

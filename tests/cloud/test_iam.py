@@ -175,6 +175,27 @@ def test_what_is_ended_or_described_must_carry_this_lakes_tag():
         assert condition == {"StringEquals": {"aws:ResourceTag/application": "sparkify-etl"}}
 
 
+def test_what_runs_make_carries_the_tag_that_the_policy_asks_for(lake, dry):
+    places = ["--input", INPUT, "--output", OUTPUT]
+    cluster = dict(dry("run", *places, "--subnet", "subnet-1", "--tag", "team=data"))
+    serverless = dict(dry("run", *places, "--serverless", "--tag", "team=data"))
+    pairs = cluster["emr.run_job_flow"]["Tags"]
+    given = [
+        {pair["Key"]: pair["Value"] for pair in pairs},
+        serverless["emr-serverless.create_application"]["tags"],
+        serverless["emr-serverless.start_job_run"]["tags"],
+    ]
+    actions = [
+        "elasticmapreduce:RunJobFlow",
+        "emr-serverless:CreateApplication",
+        "emr-serverless:TagResource",
+    ]
+    for action, tags in zip(actions, given):
+        asked = statement_of(iam.launch_policy(NAMES), action)["Condition"]["StringEquals"]
+        for key, value in asked.items():
+            assert tags[key.removeprefix("aws:RequestTag/")] == value
+
+
 # ── All of them ──────────────────────────────────────────────────────────────────────────────────
 
 MAKERS = (iam.job_policy, iam.service_policy, iam.launch_policy, iam.read_policy)
