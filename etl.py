@@ -48,7 +48,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +56,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -677,7 +676,7 @@ def audit(run: Run) -> dict[str, int]:
 
     Raises   Stop naming the check and its numbers: an account that does not balance, a row count
              that is not the account's, a key that is NULL or there twice, a reference to a
-             dimension row that is not there. Spark raises an error if a file has other columns
+             dimension row that is not there. `stage_table` has checked the columns
     """
 
     def check(what: str, found: int, expected: int) -> None:
@@ -824,7 +823,7 @@ def run_job(run: Run) -> None:
             raise overtaken_or(run, error) from None
         with run.phase("publish", "Publishing", run.lake.uri):
             publish(run.lake, run.number)
-        run.published = ""
+        run.published = ALL
 
 
 def begin(run: Run) -> dict:
@@ -1127,6 +1126,7 @@ def as_lines(conflicts: DataFrame) -> DataFrame:
 # ── The state of a run ────────────────────────────────────────────────────────────────────────
 
 NOTHING = "nothing is published"
+ALL = "all is published"
 
 
 @dataclass
@@ -1147,7 +1147,7 @@ class Run:
     owns_spark: bool = False
     # of the commit that this run is to make
     number: int = 0
-    # what is true of that commit, in the words of an error message; empty when all is done
+    # what is true of that commit, in the words of an error message: NOTHING, ALL or a sentence
     published: str = NOTHING
     # what is being reached now, for the message if it fails
     place: str = ""
@@ -1250,7 +1250,7 @@ def read_commit(lake: Place, number: int) -> dict:
     except FileNotFoundError:
         return nothing
     except (ValueError, TypeError, LookupError, AttributeError):
-        warn(f"{lake.uri}/{key}: damaged and ignored; this run builds all tables anew")
+        warn(f"{lake.uri}/{key}: damaged and ignored; the next commit replaces it")
         return nothing
 
 
@@ -1323,7 +1323,8 @@ def commit(run: Run) -> None:
     }
     problem = "its staging is gone"
     if is_staged(run.lake, record, run.staging):
-        run.lake.write(f"_etl/inputs/{run.number:09d}.json.gz", gzip.compress(listing(run)))
+        inputs = f"_etl/inputs/{run.number:09d}.json.gz"
+        is_first = run.lake.create(inputs, gzip.compress(listing(run)))
         # from here on the commit may exist, so staging stays until we know
         run.published = f"commit {run.number} may be made, publication unfinished; run again"
         try:
@@ -1336,6 +1337,9 @@ def commit(run: Run) -> None:
     made_by = read_commit(run.lake, run.number)["run"]
     if made_by == run.id:
         run.published = f"commit {run.number} is made, publication unfinished; run again"
+        if not is_first:
+            # a run that lost was here before
+            run.lake.write(inputs, gzip.compress(listing(run)))
         return
     run.published = NOTHING
     if made_by:
@@ -1764,6 +1768,8 @@ def say(text: str, end: str = "\n", stream=None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+# once, however often a damaged file is read
+@cache
 def warn(text: str) -> None:
     say(f"etl.py: warning: {text}", stream=sys.stderr)
 
@@ -1966,9 +1972,10 @@ def s3a_options(places: list[Place], session) -> dict[str, str]:
         ),
         # the default stream of Hadoop 3.5 is made for Parquet, not for lines of text
         "fs.s3a.input.stream.type": "classic",
-        "fs.s3a.connection.establish.timeout": "5s",
-        "fs.s3a.connection.timeout": f"{ANSWER_SECONDS}s",
-        "fs.s3a.connection.request.timeout": f"{ANSWER_SECONDS}s",
+        # milliseconds, because the Hadoop of Spark 3.5 knows no units
+        "fs.s3a.connection.establish.timeout": "5000",
+        "fs.s3a.connection.timeout": f"{ANSWER_SECONDS}000",
+        "fs.s3a.connection.request.timeout": f"{ANSWER_SECONDS}000",
         # the defaults, 5 and 7, would be hours on a store that hangs
         "fs.s3a.attempts.maximum": "2",
         "fs.s3a.retry.limit": "3",
@@ -2086,7 +2093,7 @@ def user_settings() -> set[str]:
 
 
 def spark_options(run: Run) -> dict[str, str]:
-    """The job's own Spark settings that no user has set."""
+    """The job's own Spark settings, without those that spark-defaults.conf has."""
     options = dict(TUNING)
     # tasks list many folders on S3, where each takes a request; elsewhere a job costs more
     is_remote = bool(run.source.bucket or run.lake.bucket)
@@ -2101,22 +2108,28 @@ def spark_options(run: Run) -> dict[str, str]:
         options.update(SMALL_RUN if run.input_bytes < SMALL_BYTES else LARGE_RUN)
         if is_remote and not ON_EMR:
             options.update(s3a_packages(hadoop_version()))
-    return options
+    theirs = user_settings()
+    return {name: value for name, value in options.items() if name not in theirs}
 
 
-def start_java(conf: SparkConf):
-    """Starts Spark's Java; its words are shown only if it fails, but the progress bar is seen.
+def start_context(options: dict[str, str]) -> None:
+    """Starts Spark with these settings, or with the user's own; its words are shown if it fails.
 
-    pyspark's own start would let Java and Ivy print some dozen lines first, and the bar goes where
-    the errors of Java go at the moment that the SparkContext is made.
+    pyspark's own start would let Java and Ivy print some dozen lines first. The progress bar goes
+    where the errors of Java go at the moment that the SparkContext is made.
     """
     with tempfile.TemporaryFile("w+") as words:
         try:
-            gateway = SparkContext._gateway or launch_gateway(conf, {"stderr": words})
+            launch = SparkConf(loadDefaults=False).setAll(options.items())
+            gateway = SparkContext._gateway or launch_gateway(launch, {"stderr": words})
             with suppress(OSError, AttributeError):
                 terminal = gateway.jvm.java.io.PrintStream(os.ttyname(sys.stderr.fileno()))
                 gateway.jvm.System.setErr(terminal)
-            return SparkContext(conf=conf, gateway=gateway)
+            # what spark-submit or PYSPARK_SUBMIT_ARGS said is known to Java alone
+            conf = SparkConf(_jvm=gateway.jvm)
+            for name, value in options.items():
+                conf.setIfMissing(name, value)
+            SparkContext(conf=conf.setAppName("sparkify-etl"), gateway=gateway)
         except Exception as error:
             words.seek(0)
             said = [text for text in words if re.search("(?i)error|exception|unresolved", text)]
@@ -2128,14 +2141,9 @@ def start_java(conf: SparkConf):
 def start_spark(run: Run) -> SparkSession:
     """A session in UTC; off EMR, if a path is on S3, with hadoop-aws at Spark's own version."""
     run.owns_spark = SparkContext._active_spark_context is None
-    conf = SparkConf().setAppName("sparkify-etl")
-    theirs = user_settings()
-    for name, value in spark_options(run).items():
-        if name not in theirs:
-            conf.setIfMissing(name, value)
-    if run.owns_spark and not is_submitted():
-        start_java(conf)
-    spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    if run.owns_spark:
+        start_context(spark_options(run))
+    spark = SparkSession.builder.getOrCreate()
     for name, value in PROMISES.items():
         spark.conf.set(name, value)
     if not spark.sparkContext.getConf().contains("spark.sql.shuffle.partitions"):
@@ -2269,10 +2277,10 @@ def end_run(run: Run | None, stop: Stop | None, hidden: list[str]) -> int:
                 if code == 0:
                     show(report)
                     clean(run.lake)
-        if run and run.spark and run.owns_spark:
-            run.spark.stop()
     except Exception as leftover:
         warn(f"{one_line(leftover)}; the next run removes what this one left")
+    if run and run.spark and run.owns_spark:
+        run.spark.stop()
     if error:
         say(f"etl.py: {error}", stream=sys.stderr)
     return code
@@ -2299,18 +2307,8 @@ def run_until_signal() -> None:
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
-    codes = []
-
-    def job() -> None:
-        try:
-            codes.append(main())
-        except SystemExit as ended:
-            codes.append(ended.code)
-
-    thread = threading.Thread(target=job, daemon=True)
-    thread.start()
-    thread.join()
-    sys.exit(codes[0] if codes else FAILED)
+    with ThreadPoolExecutor(1) as pool:
+        sys.exit(pool.submit(main).result())
 
 
 if __name__ == "__main__":
