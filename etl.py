@@ -216,7 +216,7 @@ def columns(table: str) -> dict[str, str]:
 
 
 def read_text(spark: SparkSession, uri: str, suffix: str) -> DataFrame:
-    """Lines as they stand, one row each; a lone CR ends none, and the URI is no pattern."""
+    """Lines as they stand, one row each; a lone CR ends none, and a `*` in the URI is a `*`."""
     reader = spark.read.options(
         lineSep="\n",
         recursiveFileLookup=True,
@@ -267,6 +267,7 @@ def parse_lines(lines: DataFrame, fields: str, doubles: list[str]) -> DataFrame:
     two keys that we wrote, nothing but one object stood on the line. A field of another type than
     declared shows in the corrupt column, `misfit`.
     """
+    # {"map-x": {"record-x": LINE, "end-x": null}}
     token = secrets.token_hex(8)
     options = {
         "columnNameOfCorruptRecord": "misfit",
@@ -407,7 +408,8 @@ def stage_events(lines: DataFrame) -> DataFrame:
 def stage_plays(events: DataFrame, files: int = 1) -> DataFrame:
     """Events that are plays, every copy of them, with their time.
 
-    Columns  part: which of its month's `files` a play is written to; each holds some hours
+    Columns  part: each month is cut into `files` spans of equal length, and each span becomes a
+             file; `part` is the number of the play's span
     """
     start_time = F.timestamp_millis("ts")
     hour_of_month = (F.dayofmonth(start_time) - 1) * 24 + F.hour(start_time)
@@ -591,8 +593,8 @@ def settle_copies(plays: DataFrame) -> DataFrame:
     """Adds `outcome` to each copy of a play: songplays for the one kept, key_conflict or duplicate.
 
     Of the copies with one natural key the smallest content is kept. Each further content is a
-    key_conflict, once; the rest are replayed lines. Copies share ts, and therefore year, month and
-    part: naming these too lets Spark use the shuffle by which plays are written.
+    key_conflict, once; the rest are replayed lines. The window names year, month and part as well,
+    although ts decides them, because then Spark needs no second shuffle.
     """
     same_key = Window.partitionBy(*PLAY_KEY, "year", "month", "part")
     by_content = same_key.orderBy(*ascending(*PLAY_CONTENT))
@@ -706,7 +708,7 @@ def audit(run: Run) -> dict[str, int]:
 
 
 def check_account(run: Run, side: str, staged: DataFrame, account: Counter, accepted: str) -> None:
-    """Keeps a side's rejected lines.
+    """Writes a side's rejected lines to quarantine, and decides whether the run may go on.
 
     Raises   Stop if their share is too large, or if nothing of the side is accepted
     """
@@ -820,7 +822,7 @@ def run_job(run: Run) -> None:
             build(run)
             commit(run)
         except Exception as error:
-            raise overtaken_or(run, error) from None
+            raise explained_by_another_run(run, error) from None
         with run.phase("publish", "Publishing", run.lake.uri):
             publish(run.lake, run.number)
         run.published = ALL
@@ -871,8 +873,8 @@ def build(run: Run) -> None:
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
-# Who wants to know what the tables hold has read it all. Below is how bytes are stored, how a run
-# is published, where settings come from, what an error says, and how Spark starts.
+# You have read the whole job. Below is how bytes are stored, how a run is published, where settings
+# come from, what an error says, and how Spark starts.
 
 
 # ── Storage: one set of calls for local folders and S3 ────────────────────────────────────────
@@ -885,12 +887,12 @@ class Place(NamedTuple):
     uri: str
     # an obstore store whose root is this place
     store: LocalStore | S3Store
-    # boto3's, on S3
+    # the Bucket of boto3, on S3
     bucket: object = None
 
     @property
     def path(self) -> str:
-        """/folder or /prefix, the way paths inside a URI begin; empty at the root of a bucket."""
+        """The URI from its folder or prefix on: /folder, /prefix, or nothing for a whole bucket."""
         return self.uri.partition("://")[2].removeprefix(self.bucket.name if self.bucket else "")
 
     def list(self, prefix: str) -> dict[str, int]:
@@ -929,7 +931,7 @@ class Place(NamedTuple):
             return False
 
     def copy(self, source: str, target: str) -> None:
-        """Copies a file to a name that is never reused, so that one already there is the same."""
+        """Gives a file its final name, which is never reused: a file already there is the same."""
         try:
             # S3 has no copy-if-absent
             obstore.copy(self.store, source, target, overwrite=bool(self.bucket))
@@ -1136,7 +1138,7 @@ class Run:
     settings: Settings
     source: Place
     lake: Place
-    # boto3's, whose identity all clients share; None if no path is on S3
+    # the session of boto3, whose identity all clients share; None if no path is on S3
     session: object = None
     # UTC start time, then 8 hex digits
     id: str = field(default_factory=lambda: run_id(datetime.now(UTC)))
@@ -1149,7 +1151,7 @@ class Run:
     number: int = 0
     # what is true of that commit, in the words of an error message: NOTHING, ALL or a sentence
     published: str = NOTHING
-    # what is being reached now, for the message if it fails
+    # the place that the run talks to now; an error names it
     place: str = ""
     pinned: dict[str, list[Pinned]] = field(default_factory=dict)
     # the account of the logs, and that of the catalogue
@@ -1232,7 +1234,7 @@ def newest(lake: Place, folder: str) -> int:
 
 
 def next_number(lake: Place) -> int:
-    """One more than any number in use, also if `_etl/` was lost or restored from an older copy."""
+    """One more than any number in use; names of files count too, in case `_etl/` was lost."""
     used = [int(OURS.fullmatch(key)[1]) for key in list_tables(lake)]
     return max([0, *used, newest(lake, "commits"), newest(lake, "done")]) + 1
 
@@ -1352,10 +1354,11 @@ def overtaken(run: Run) -> Stop:
     return Stop(OVERTAKEN, f"{run.lake.uri}: {words}")
 
 
-def overtaken_or(run: Run, error: Exception) -> Exception:
+def explained_by_another_run(run: Run, error: Exception) -> Exception:
     """What a failed run has to say: its error, unless another run's commit explains it.
 
     A run that commits first removes what the others have staged, which may look like any failure.
+    Refused data stay refused, whoever commits first.
     """
     may_be = run.published == NOTHING and getattr(error, "code", FAILED) != REFUSED
     with suppress(Exception):
@@ -1388,7 +1391,7 @@ def publish(lake: Place, number: int) -> None:
     except Exception as error:
         with suppress(BaseError):
             if number <= newest(lake, "done") or number < newest(lake, "commits"):
-                # another run finished it, or published a newer one, and removed what was staged
+                # that is success: another run finished this commit, or published a newer one
                 return
         unfinished = f"commit {number} is made, publication unfinished; run again"
         raise Stop(FAILED, f"{lake.uri}: {unfinished} ({one_line(error)})") from None
@@ -1411,7 +1414,7 @@ def clean(lake: Place) -> None:
             lake.delete_tree(f"_etl/staging/{folder}")
     present = list_tables(lake)
     live = live_files(commit)
-    # if somebody removed live files, older ones that came back are better than none
+    # if live files are missing, older ones stay, because some rows are better than none
     if live.keys() <= present.keys():
         in_parallel(lake.delete, superseded(present, number, live))
 
@@ -1625,7 +1628,10 @@ def located(text: str, base: Path) -> str:
     folder = os.path.expanduser(text)
     if folder.startswith("~"):
         raise ValueError("names a user who does not exist; write the whole path")
-    return f"file://{os.path.abspath(base / folder)}"
+    path = os.path.abspath(base / folder)
+    if path == "/":
+        raise ValueError("is the root folder; name one below it")
+    return f"file://{path}"
 
 
 def input_place(text: str, base: Path) -> str:
@@ -1764,7 +1770,7 @@ def say(text: str, end: str = "\n", stream=None) -> None:
     try:
         print(clean_text, end=end, file=stream, flush=True)
     except OSError:
-        # the reader is gone, such as `head`: what is still buffered goes nowhere, without an error
+        # the reader is gone (`etl.py | head`): from here on the text goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -1778,10 +1784,10 @@ def is_terminal(stream) -> bool:
     return stream is not None and stream.isatty()
 
 
-def show_progress(what: str, done: int, of: int) -> None:
+def show_progress(what: str, done: int, total: int) -> None:
     """One line that counts, on a terminal only."""
-    if is_terminal(sys.stdout) and (done % 250 == 0 or done == of):
-        say(f"\r  {what} {done:,} of {of:,}", end="\n" if done == of else "")
+    if is_terminal(sys.stdout) and (done % 250 == 0 or done == total):
+        say(f"\r  {what} {done:,} of {total:,}", end="\n" if done == total else "")
 
 
 # What an error's text holds, and what to do about it; the first that matches is said.
@@ -2139,7 +2145,7 @@ def start_context(options: dict[str, str]) -> None:
 
 
 def start_spark(run: Run) -> SparkSession:
-    """A session in UTC; off EMR, if a path is on S3, with hadoop-aws at Spark's own version."""
+    """A session in UTC; off EMR it gets the identity and endpoints for S3."""
     run.owns_spark = SparkContext._active_spark_context is None
     if run.owns_spark:
         start_context(spark_options(run))
@@ -2218,7 +2224,7 @@ def use_plain_files(spark: SparkSession) -> None:
 
 @contextmanager
 def no_new_folders(settings: Settings) -> Iterator[None]:
-    """Removes the folders that a dry run had to make for its probe."""
+    """Removes the folders that a dry run had to make: OUTPUT itself, and that of its probe."""
     probes = Path(settings.output.removeprefix("file://"), "_etl", "probes")
     new = []
     if settings.dry_run and settings.output.startswith("file:"):
@@ -2264,7 +2270,8 @@ def end_run(run: Run | None, stop: Stop | None, hidden: list[str]) -> int:
     error = str(stop or "")
     if run and code == FAILED and run.published not in error:
         error = f"{error}; {run.published}"
-    for secret in filter(None, hidden):
+    # a shorter text is no key, and could be part of any word
+    for secret in [text for text in hidden if len(text) > 7]:
         error = error.replace(secret, "***")
     try:
         if run and run.number:
