@@ -110,7 +110,13 @@ def schema(tables: dict[str, list[Column]]) -> str:
         description="Each row of songplays refers to one row of time and one of users, and to"
         " one row or none of songs and artists. Each row of songs refers to one artist.",
     )
-    svg.text(left, 38, "One row of songplays per song played", font_size=18, font_weight=600)
+    svg.text(
+        left,
+        38,
+        "One row of songplays per song played",
+        font_size=18,
+        font_weight=600,
+    )
     for box in (times, users, fact, songs, artists):
         draw_box(svg, box)
     connect(svg, fact.x, fact.row("start_time"), times.right, times.row("start_time"))
@@ -127,12 +133,46 @@ def draw_box(svg: Svg, box: Box) -> None:
     is_fact = box.table == "songplays"
     color = FACT if is_fact else DIMENSION
     role = "fact" if is_fact else "dimension"
-    svg.rect(box.x, box.y, BOX_WIDTH, box.height, fill=PAPER, stroke=color, rx=6)
-    svg.rect(box.x, box.y, BOX_WIDTH, HEAD_HEIGHT, fill=color, rx=6)
-    svg.rect(box.x, box.y + HEAD_HEIGHT - 6, BOX_WIDTH, 6, fill=color)
+    svg.rect(
+        box.x,
+        box.y,
+        BOX_WIDTH,
+        box.height,
+        fill=PAPER,
+        stroke=color,
+        rx=6,
+    )
+    svg.rect(
+        box.x,
+        box.y,
+        BOX_WIDTH,
+        HEAD_HEIGHT,
+        fill=color,
+        rx=6,
+    )
+    svg.rect(
+        box.x,
+        box.y + HEAD_HEIGHT - 6,
+        BOX_WIDTH,
+        6,
+        fill=color,
+    )
     head = box.y + 22
-    svg.text(box.x + 12, head, box.table, fill=PAPER, font_size=15, font_weight=600)
-    svg.text(box.right - 12, head, role, fill=PAPER, text_anchor="end")
+    svg.text(
+        box.x + 12,
+        head,
+        box.table,
+        fill=PAPER,
+        font_size=15,
+        font_weight=600,
+    )
+    svg.text(
+        box.right - 12,
+        head,
+        role,
+        fill=PAPER,
+        text_anchor="end",
+    )
     for number, column in enumerate(box.columns):
         baseline = box.row(column.name) + 4.5
         is_key = number == 0
@@ -140,8 +180,20 @@ def draw_box(svg: Svg, box: Box) -> None:
         weight = 700 if is_key else 400
         svg.text(box.x + 12, baseline, column.name, font_weight=weight)
         if is_key or column.is_folder:
-            svg.text(box.x + 112, baseline, note, fill=MUTED, font_style="italic")
-        svg.text(box.right - 12, baseline, column.type, fill=MUTED, text_anchor="end")
+            svg.text(
+                box.x + 112,
+                baseline,
+                note,
+                fill=MUTED,
+                font_style="italic",
+            )
+        svg.text(
+            box.right - 12,
+            baseline,
+            column.type,
+            fill=MUTED,
+            text_anchor="end",
+        )
 
 
 def connect(
@@ -172,7 +224,13 @@ def draw_bar(svg: Svg, x: float, y: float, arrives: int, may_be_none: bool) -> N
     bar = x - 8 * arrives
     svg.path(f"M{bar:g} {y - 6:g} V{y + 6:g}", stroke=EDGE)
     if may_be_none:
-        svg.circle(bar - 6 * arrives, y, 5, fill=PAPER, stroke=EDGE)
+        svg.circle(
+            bar - 6 * arrives,
+            y,
+            5,
+            fill=PAPER,
+            stroke=EDGE,
+        )
 
 
 def draw_legend(svg: Svg, x: float, y: float) -> None:
@@ -200,10 +258,22 @@ def log_lines(title: str, lines: list[tuple[str, dict]]) -> str:
         title=title,
         description="A row per field of the JSON object, a column per line of the file.",
     )
-    svg.text(24, 38, title, font_size=18, font_weight=600)
+    svg.text(
+        24,
+        38,
+        title,
+        font_size=18,
+        font_weight=600,
+    )
     for number, (label, event) in enumerate(lines):
         x = 24 + FIELD_WIDTH + VALUE_WIDTH * number
-        svg.text(x, top - 24, label, font_weight=600, fill=FACT)
+        svg.text(
+            x,
+            top - 24,
+            label,
+            font_weight=600,
+            fill=FACT,
+        )
         for row, field in enumerate(fields):
             value = json.dumps(event[field], ensure_ascii=False)
             if len(value) > VALUE_LETTERS:

@@ -80,7 +80,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         printed = run_in_a_copy(Path(folder))
     picture = draw("python etl.py", printed.rstrip().splitlines())
-    (ROOT / "image" / "run.svg").write_text(picture, encoding="utf-8")
+    target = ROOT / "image" / "run.svg"
+    target.write_text(picture, encoding="utf-8")
+    print(target.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -83,10 +83,12 @@ def test_every_option_that_a_command_gives_to_one_of_our_programs_is_known(pages
                 assert f'"{option}"' in source, f"{page}: {command}"
 
 
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES.append(ROOT / "README.md")
 PROGRAMS = sorted(
     {
         program
-        for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for path in PAGES
         for command in commands(path.read_text(encoding="utf-8"))
         for program in re.findall(r"python ([\w/]+\.py)", command)
     }
