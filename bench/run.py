@@ -149,8 +149,10 @@ def time_once(name: str, task: Task, patience: float, log) -> dict:
     return cost
 
 
-def measure(work: Work, given: argparse.Namespace, folder: Path, log) -> dict[str, list[dict]]:
-    """One row: what each turn of each contender cost."""
+def measure(
+    work: Work, given: argparse.Namespace, folder: Path, log
+) -> Iterator[dict[str, list[dict]]]:
+    """One row: after each turn, what all turns of each contender cost so far."""
     source = make_input(work, folder)
     names = ["etl.py", *given.checkouts, *work.beside]
     names = [name for name in names if name not in given.without]
@@ -177,7 +179,7 @@ def measure(work: Work, given: argparse.Namespace, folder: Path, log) -> dict[st
                 costs[name].append(cost)
                 print(f"{work.title}: {name} {cost}", file=sys.stderr)
                 shutil.rmtree(f"{scratch}/{output}", ignore_errors=True)
-    return costs
+            yield costs
 
 
 def read_arguments() -> argparse.Namespace:
@@ -214,10 +216,11 @@ def main() -> None:
         with log_file.open("w") as log:
             for row in given.rows:
                 work = WORKS[row]
-                costs = measure(work, given, folder, log)
-                results[row] = report.row(work.title, commit_of(ROOT), costs)
-                in_order = {name: results[name] for name in WORKS if name in results}
-                report.write(given.results, in_order)
+                for costs in measure(work, given, folder, log):
+                    results[row] = report.row(work.title, commit_of(ROOT), costs)
+                    in_order = {name: results[name] for name in WORKS if name in results}
+                    # after each turn, because a row can take an hour
+                    report.write(given.results, in_order)
     print(report.markdown(results))
 
 
