@@ -836,6 +836,7 @@ def begin(run: Run) -> dict:
     """
     with run.phase("begin", "Checking OUTPUT", run.lake.uri):
         # a file of another program stops the run before it changes anything
+        check_folders(run.lake)
         list_tables(run.lake)
         prove_create_if_absent(run)
         if not run.settings.dry_run:
@@ -867,9 +868,11 @@ def build(run: Run) -> None:
         catalog, plays = in_parallel(lambda process: process(run), processes)
         process_plays(run, plays, catalog)
     with run.phase("audit", "Auditing the tables", "Spark"):
+        # listed first: a file that is lost later stops the audit or the commit
+        files = {table: staged_files(run, table) for table in COLUMNS}
         rows = audit(run)
         for table in COLUMNS:
-            run.tables[table] = {"rows": rows[table], "files": staged_files(run, table)}
+            run.tables[table] = {"rows": rows[table], "files": files[table]}
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
@@ -1269,15 +1272,21 @@ def live_files(commit: dict) -> dict[str, dict]:
     return files
 
 
+def check_folders(lake: Place) -> None:
+    """Raises Stop if a file stands where the job keeps a folder; on S3 there are no folders."""
+    control = ("probes", "staging", "inputs", "commits", "done", "runs", "quarantine")
+    for folder in ("_etl", *(f"_etl/{name}" for name in control), *COLUMNS):
+        if not lake.bucket and os.path.isfile(f"{lake.path}/{folder}"):
+            wrong = f"{lake.uri}/{folder}: a file stands where a folder should be"
+            raise Stop(SETTINGS, f"{wrong}; move it")
+
+
 def list_tables(lake: Place) -> dict[str, int]:
     """Key and size of the job's own files in the table folders.
 
-    Raises   Stop if a folder is a file, or holds one that a reader would take for rows
+    Raises   Stop if there is a file that a reader would take for rows
     """
     ours = {}
-    for table in COLUMNS:
-        if not lake.bucket and os.path.isfile(f"{lake.path}/{table}"):
-            raise Stop(SETTINGS, f"{lake.uri}/{table}: a file stands where a folder should be")
     for listed in in_parallel(lake.list, COLUMNS):
         for key, size in listed.items():
             name = key.rpartition("/")[2]
@@ -1297,10 +1306,15 @@ def superseded(present: dict[str, int], number: int, live: dict[str, dict]) -> l
     return [key for key in present if int(OURS.fullmatch(key)[1]) <= number and key not in live]
 
 
+def lacking(present: dict[str, int], live: dict[str, dict]) -> list[str]:
+    """Files of a commit that are not there, or not whole."""
+    return [key for key, file in live.items() if present.get(key) != file["bytes"]]
+
+
 def is_staged(lake: Place, commit: dict, folder: str) -> bool:
-    """Whether all files of a commit still lie in a staging folder."""
-    staged = {file["staged"] for file in live_files(commit).values()}
-    return staged <= lake.list(folder).keys()
+    """Whether all files of a commit still lie in a staging folder, whole."""
+    staged = {file["staged"]: file["bytes"] for file in live_files(commit).values()}
+    return staged.items() <= lake.list(folder).items()
 
 
 def commit(run: Run) -> None:
@@ -1381,10 +1395,12 @@ def publish(lake: Place, number: int) -> None:
             raise FileNotFoundError(f"_etl/commits/{number:09d}.json is lost or damaged")
         missing = live.keys() - list_tables(lake).keys()
         in_parallel(lambda key: lake.copy(live[key]["staged"], key), missing)
-        in_parallel(lake.delete, superseded(list_tables(lake), number, live))
         present = list_tables(lake)
-        wrong = [key for key in live if present.get(key) != live[key]["bytes"]]
-        wrong += superseded(present, number, live)
+        # older files stay until the new ones are whole
+        wrong = lacking(present, live)
+        if not wrong:
+            in_parallel(lake.delete, superseded(present, number, live))
+            wrong = superseded(list_tables(lake), number, live)
         if wrong:
             raise FileNotFoundError(f"{wrong[0]} is not as the commit lists it")
         lake.create(f"_etl/done/{number:09d}", b"")
@@ -1414,8 +1430,8 @@ def clean(lake: Place) -> None:
             lake.delete_tree(f"_etl/staging/{folder}")
     present = list_tables(lake)
     live = live_files(commit)
-    # if live files are missing, older ones stay, because some rows are better than none
-    if live.keys() <= present.keys():
+    # if live files are missing or cut, older ones stay: some rows are better than none
+    if not lacking(present, live):
         in_parallel(lake.delete, superseded(present, number, live))
 
 
