@@ -56,7 +56,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from functools import cache, reduce
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -202,8 +202,6 @@ SONG_CLASSES = {
 }
 
 PLAYS_PER_FILE = 250_000
-PACK_BYTES = 8 * 2**20
-GETS_IN_FLIGHT = 128
 
 
 def columns(table: str) -> dict[str, str]:
@@ -217,13 +215,8 @@ def columns(table: str) -> dict[str, str]:
 
 def read_text(spark: SparkSession, uri: str, suffix: str) -> DataFrame:
     """Lines as they stand, one row each; a lone CR ends none, and a `*` in the URI is a `*`."""
-    reader = spark.read.options(
-        lineSep="\n",
-        recursiveFileLookup=True,
-        pathGlobFilter=f"*{suffix}",
-        __globPaths__=False,
-    )
-    return reader.text(uri)
+    reader = spark.read.option("lineSep", "\n").option("recursiveFileLookup", True)
+    return reader.option("pathGlobFilter", f"*{suffix}").option("__globPaths__", False).text(uri)
 
 
 def read_packed_songs(spark: SparkSession, uri: str) -> DataFrame:
@@ -278,15 +271,10 @@ def parse_lines(lines: DataFrame, fields: str, doubles: list[str]) -> DataFrame:
         "maxNestingDepth": str(2**31 - 1),
         "maxNumLen": str(2**31 - 1),
     }
-    wrapped = F.from_json(
-        F.concat(
-            F.lit(f'{{"map-{token}":{{"record-{token}":'),
-            "line",
-            F.lit(f',"end-{token}":null}}}}'),
-        ),
-        f"`map-{token}` MAP<STRING, STRUCT<{fields}>>, misfit STRING",
-        options,
-    )
+    start = F.lit(f'{{"map-{token}":{{"record-{token}":')
+    end = F.lit(f',"end-{token}":null}}}}')
+    schema = f"`map-{token}` MAP<STRING, STRUCT<{fields}>>, misfit STRING"
+    wrapped = F.from_json(F.concat(start, "line", end), schema, options)
     wrapper = F.col("json")[f"map-{token}"]
     our_keys = F.array(F.lit(f"record-{token}"), F.lit(f"end-{token}"))
     is_one_object = F.map_keys(wrapper).eqNullSafe(our_keys) & F.col("record").isNotNull()
@@ -373,9 +361,10 @@ def stage_events(lines: DataFrame) -> DataFrame:
     Units    ts in epoch milliseconds, length in seconds
     """
     page = F.col("record.page")
+    is_play = page == "NextSong"
     user_id = F.expr("try_cast(record.userId AS BIGINT)")
     is_number = (user_id >= 0) & (user_id.cast("string") == F.col("record.userId"))
-    has_user = F.col("record.userId") != ""
+    is_odd_user = (F.col("record.userId") != "") & ~F.coalesce(is_number, F.lit(False))
     numbers = F.col("record.sessionId").isNotNull() & F.col("record.itemInSession").isNotNull()
     has_key = user_id.isNotNull() & numbers
     # 2000-01-01 and the millisecond before 2100-01-01
@@ -385,14 +374,8 @@ def stage_events(lines: DataFrame) -> DataFrame:
         .when(
             ~F.coalesce(in_range, F.lit(False)), "ts is missing or outside the years 2000 to 2099"
         )
-        .when(
-            has_user & ~F.coalesce(is_number, F.lit(False)),
-            "userId is not a whole number that fits BIGINT",
-        )
-        .when(
-            (page == "NextSong") & ~has_key,
-            "a play without userId, sessionId or itemInSession",
-        )
+        .when(is_odd_user, "userId is not a whole number that fits BIGINT")
+        .when(is_play & ~has_key, "a play without userId, sessionId or itemInSession")
     )
     fields = [user_id.alias("user_id")]
     fields += [text_of(name, alias) for name, alias in EVENT_TEXTS.items()]
@@ -400,7 +383,7 @@ def stage_events(lines: DataFrame) -> DataFrame:
     return classed(
         parse_lines(lines, EVENT, doubles=["length"]),
         invalid,
-        F.when(page == "NextSong", "play").otherwise("out_of_scope"),
+        F.when(is_play, "play").otherwise("out_of_scope"),
         fields,
     )
 
@@ -635,19 +618,18 @@ def songplays_table(settled: DataFrame) -> DataFrame:
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
 
-def key_rows(rows: DataFrame, table: str, kind: str) -> DataFrame:
-    """One row per row that has a key of a table (`kind` rows) or refers to it (`kind` uses).
+def key_rows(rows: DataFrame, table: str, is_row: int) -> DataFrame:
+    """The key of a table in each of these rows, which are its own (is_row 1) or refer to it (0).
 
-    Columns  key: 128 bits of hash, which group faster than text; two keys of 10 million are taken
-             for one with a chance of 2^-81
+    Columns  low, high: 128 bits of hash, which group faster than text; two keys of 10 million are
+             taken for one with a chance of 2^-81
     """
     key = F.col(next(iter(columns(table))))
-    hashed = F.struct(F.xxhash64(key).alias("low"), F.xxhash64(key, F.lit(table)).alias("high"))
     return rows.select(
         F.lit(table).alias("table"),
-        F.when(key.isNotNull(), hashed).alias("key"),
-        F.lit(int(kind == "rows")).alias("rows"),
-        F.lit(int(kind == "uses")).alias("uses"),
+        F.when(key.isNotNull(), F.xxhash64(key)).alias("low"),
+        F.when(key.isNotNull(), F.xxhash64(key, F.lit(table))).alias("high"),
+        F.lit(is_row).alias("is_row"),
     )
 
 
@@ -658,17 +640,17 @@ def measure(staged: dict[str, DataFrame]) -> dict[str, Row]:
     """
     parts = []
     for table, rows in staged.items():
-        parts.append(key_rows(rows, table, "rows"))
+        parts.append(key_rows(rows, table, is_row=1))
         if table != "songplays":
-            parts.append(key_rows(staged["songplays"], table, "uses"))
-    counts = [F.sum("rows").alias("rows"), F.sum("uses").alias("uses")]
-    keys = reduce(DataFrame.unionAll, parts).groupBy("table", "key.low", "key.high").agg(*counts)
-    has_key = F.col("low").isNotNull()
+            parts.append(key_rows(staged["songplays"], table, is_row=0))
+    counts = [F.sum("is_row").alias("rows"), F.count("*").alias("all")]
+    keys = reduce(DataFrame.unionAll, parts).groupBy("table", "low", "high").agg(*counts)
+    uses = F.when(F.col("low").isNotNull(), F.col("all") - F.col("rows"))
     measured = keys.groupBy("table").agg(
         F.sum("rows").alias("rows"),
-        F.count_if(has_key & (F.col("rows") > 0)).alias("keys"),
-        F.sum(F.when(has_key, F.col("uses"))).alias("uses"),
-        F.sum(F.when(has_key & (F.col("rows") == 0), F.col("uses"))).alias("orphans"),
+        F.count_if(F.col("low").isNotNull() & (F.col("rows") > 0)).alias("keys"),
+        F.sum(uses).alias("uses"),
+        F.sum(F.when(F.col("rows") == 0, uses)).alias("orphans"),
     )
     return {row["table"]: row for row in measured.na.fill(0).collect()}
 
@@ -843,15 +825,7 @@ def begin(run: Run) -> dict:
             recover(run.lake)
         base = newest_commit(run.lake)
         run.number = next_number(run.lake)
-    with run.phase("list", "Listing INPUT", run.source.uri):
-        for side in ("song_data", "log_data"):
-            pinned, ignored = pin(run.source, side)
-            run.pinned[side] = pinned
-            say(f"  {side}: {len(pinned):,} files to read, {ignored:,} others ignored")
-            if not pinned:
-                wrong = f"{run.source.uri}/{side}: no file ends in .json"
-                remedy = "INPUT is the folder that holds song_data and log_data"
-                raise Stop(SETTINGS, f"{wrong}; {remedy}")
+    list_input(run)
     check_names(run)
     return base
 
@@ -963,6 +937,9 @@ class Place(NamedTuple):
 
 # ── Fetching: the listing of the input, and songs by the thousand ─────────────────────────────
 
+PACK_BYTES = 8 * 2**20
+GETS_IN_FLIGHT = 128
+
 
 class Pinned(NamedTuple):
     """An input object as it was when the run listed it."""
@@ -1013,6 +990,19 @@ def pin(source: Place, side: str) -> tuple[list[Pinned], int]:
         folders = os.walk(f"{source.path}/{side}", followlinks=True)
         total = sum(len(names) for _, _, names in folders)
     return sorted(pinned), total - len(pinned)
+
+
+def list_input(run: Run) -> None:
+    """Pins both sides of the input.  Raises Stop if one of them holds nothing to read."""
+    with run.phase("list", "Listing INPUT", run.source.uri):
+        for side in ("song_data", "log_data"):
+            pinned, ignored = pin(run.source, side)
+            run.pinned[side] = pinned
+            say(f"  {side}: {len(pinned):,} files to read, {ignored:,} others ignored")
+            if not pinned:
+                wrong = f"{run.source.uri}/{side}: no file ends in .json"
+                remedy = "INPUT is the folder that holds song_data and log_data"
+                raise Stop(SETTINGS, f"{wrong}; {remedy}")
 
 
 def input_changed(source: Place, key: str) -> Stop:
@@ -1255,12 +1245,16 @@ def read_commit(lake: Place, number: int) -> dict:
     except FileNotFoundError:
         return nothing
     except (ValueError, TypeError, LookupError, AttributeError):
-        warn(f"{lake.uri}/{key}: damaged and ignored; the next commit replaces it")
         return nothing
 
 
 def newest_commit(lake: Place) -> dict:
-    return read_commit(lake, newest(lake, "commits"))
+    number = newest(lake, "commits")
+    commit = read_commit(lake, number)
+    if commit["commit"] != number:
+        key = f"_etl/commits/{number:09d}.json"
+        warn(f"{lake.uri}/{key}: damaged and ignored; the next commit replaces it")
+    return commit
 
 
 def live_files(commit: dict) -> dict[str, dict]:
@@ -1790,8 +1784,6 @@ def say(text: str, end: str = "\n", stream=None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-# once, however often a damaged file is read
-@cache
 def warn(text: str) -> None:
     say(f"etl.py: warning: {text}", stream=sys.stderr)
 
@@ -1863,6 +1855,8 @@ def explain(error: BaseException, place: str) -> Stop:
 
 
 # ── AWS: one identity, endpoint and region for every client ───────────────────────────────────
+
+ANSWER_SECONDS = 120
 
 
 def connect(settings: Settings):
@@ -2016,7 +2010,6 @@ def s3a_options(places: list[Place], session) -> dict[str, str]:
 
 # ── Spark ─────────────────────────────────────────────────────────────────────────────────────
 
-ANSWER_SECONDS = 120
 SHUFFLE_BYTES = 32 * 2**20
 SMALL_BYTES = 64 * 2**20
 
