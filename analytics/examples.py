@@ -20,7 +20,7 @@ with needed_packages("requirements-dev.txt"):
     from report import make_report
 
 HERE = Path(__file__).parent
-# Those in README.md.
+# Those in docs/analytics.md.
 CHARTS = ("plays_by_weekday_and_hour", "top_songs")
 NOTEBOOK = HERE / "analytics.ipynb"
 

@@ -288,7 +288,8 @@ def by_weekday_and_hour(rows: Rows, head: dict) -> str:
 
 def per_week(rows: Rows, head: dict) -> str:
     if len(rows) == 1:
-        return f"All {plural(head['listeners'], 'listener')} are heard in one week"
+        verb = "is" if head["listeners"] == 1 else "are"
+        return f"{plural(head['listeners'], 'listener')} {verb} heard, all in one week"
     later = sum(row["new_listeners"] for row in rows[1:])
     last = rows[-1]
     heard = last["new_listeners"] + last["returning_listeners"]
@@ -302,8 +303,9 @@ def sessions(rows: Rows, head: dict) -> str:
     total = sum(row["sessions"] for row in rows)
     short = sum(row["sessions"] for row in rows if row["most_plays"] <= 5)
     longest = max(row["most_plays"] for row in rows)
+    verb = "has" if short == 1 else "have"
     return (
-        f"{short:,} of {plural(total, 'session')} ({share(short, total)}) have at most 5 plays; "
+        f"{short:,} of {plural(total, 'session')} ({share(short, total)}) {verb} at most 5 plays; "
         f"the longest has {longest:,}"
     )
 
@@ -388,13 +390,15 @@ def level_changes(rows: Rows, head: dict) -> str:
 def level_history(rows: Rows, head: dict) -> str:
     users = len({row["user_id"] for row in rows})
     if users >= 20:
-        return f"The {users} with the most plays of those who changed level"
+        return f"{users} of those who changed level, the ones with the most plays"
     return f"{users:,} of {plural(head['listeners'], 'listener')} changed level"
 
 
 def by_place(rows: Rows, head: dict) -> str:
     most = rows[0]["listeners"]
     everybody = plural(head["listeners"], "listener")
+    if rows[0]["ranked"] == 1:
+        return f"All plays are in one place, {label(rows[0]['place'])}"
     if most <= 2:
         return f"No place has more than {most} of the {everybody}"
     text = ranking(rows, lambda row: label(row["place"]), "listeners", "listener")
@@ -404,6 +408,8 @@ def by_place(rows: Rows, head: dict) -> str:
 def by_client(column: str) -> Callable[[Rows, dict], str]:
     def finding(rows: Rows, head: dict) -> str:
         if len(rows) == 1:
+            if rows[0][column] == "other":
+                return f"No {column} is recognised"
             return f"All listeners use {label(rows[0][column])}"
         if head["listeners"] < FEW_PEOPLE:
             return f"Too few listeners to compare: {head['listeners']:,}"

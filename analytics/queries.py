@@ -100,7 +100,7 @@ def choose_clock(lake: Lake, wanted: str = LISTENERS) -> Clock:
     if not plays:
         return Clock("UTC", "UTC", "Days and hours are UTC.")
     if known < ZONE_KNOWN * plays:
-        why = f"only {known:,} of {plays:,} plays have a place whose time zone is known"
+        why = f"the time zone is known for only {known:,} of {plays:,} plays"
         return Clock("UTC", "UTC", f"Days and hours are UTC, because {why}.")
     covered = "every play" if known == plays else f"{known:,} of {plays:,} plays"
     rest = "" if known == plays else " The others count in UTC."

@@ -43,6 +43,8 @@ OPEN_ROWS = 12
 RUNS_SHOWN = 10
 REJECTED_SHOWN, REJECTED_BYTES = 20, 2**20
 HIDDEN = ("ranked", "tied")
+# The rankings of matched plays alone.
+MATCHED = ("top_songs", "top_artists")
 RULES = (
     "A title names a leader, and all who share the lead. Numbers of which the smaller is at least "
     "90 % of the larger are said to hardly differ. A group of fewer than 10 listeners, or fewer "
@@ -448,7 +450,7 @@ def make_tiles(lake: Lake, head: dict) -> list[dict]:
 
 def section_words(section: Section, query: Query, rows: Rows, head: dict) -> str:
     """What stands between the title and the chart."""
-    words = [query.question, query.note]
+    words = [query.question, query.note if rows else ""]
     if section.query == "plays_per_day" and rows:
         missing = (rows[-1]["day"] - rows[0]["day"]).days + 1 - len(rows)
         words[1] = query.note if missing else ""
@@ -460,14 +462,22 @@ def section_words(section: Section, query: Query, rows: Rows, head: dict) -> str
         words.append(f"Each dot is a day. {findings.widest_weekday(rows)}")
     if section.query == "plays_by_hour" and head["clock"].zone == LISTENERS:
         words.append("The night, 22:00 to 6:00, is shaded.")
-    if section.query in ("top_songs", "top_artists") and head["plays"]:
-        rate = f"{head['matched']:,} of {plural(head['plays'], 'play')}"
-        words.append(f"{rate} match ({share(head['matched'], head['plays'])}).")
+    if section.query == "plays_by_level" and rows:
+        words.append("In the picture each line stands for ten times the plays of the line before.")
+    if section.query in MATCHED and head["plays"]:
+        counts = f"{head['matched']:,} of {plural(head['plays'], 'play')}"
+        words.append(f"Matched: {counts} ({share(head['matched'], head['plays'])}).")
     if section.query in logged.QUERIES:
         words.append(head["logged"].missing or head["logged"].note)
     if section.noun and rows and "tied" in rows[0]:
         words.append(findings.cut_off(rows, section.bar, section.noun))
     return " ".join(filter(None, words)).replace("`", "")
+
+
+def has_few(section: Section, head: dict) -> bool:
+    """Whether a ranking is of so few plays that bars would only seem to say something."""
+    plays = head["matched"] if section.query in MATCHED else head["plays"]
+    return plays < findings.FEW_PLAYS
 
 
 def picture_html(chart: object, title: str, width: int) -> markupsafe.Markup:
@@ -490,7 +500,8 @@ def section_part(section: Section, query: Query, rows: Rows, head: dict) -> dict
     shown, kind = rows, ""
     if section.query == "plays_by_weekday_and_hour":
         shown, kind = hours_table(rows), "hours"
-    part["tables"] = [show_table(shown, query.question, section.bar, kind=kind)]
+    bar = "" if has_few(section, head) else section.bar
+    part["tables"] = [show_table(shown, query.question, bar, kind=kind)]
     part["csv"] = csv_link(rows)
     if section.chart and not section.bar:
         part["wide"], part["narrow"] = (
@@ -551,7 +562,8 @@ def make_report(
         for section in sections:
             rows = answers.get(section.query, [])
             parts.append(section_part(section, queries[section.query], rows, head))
-            if rows and section.chart:
+            is_drawn = section.chart and not (section.bar and has_few(section, head))
+            if rows and is_drawn:
                 chart = section.chart(rows, head, charts.WIDE)
                 pictures[section.query] = (chart, parts[-1]["title"])
         groups.append({"title": title, "parts": parts})

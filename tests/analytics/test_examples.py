@@ -16,7 +16,7 @@ def test_the_charts_in_image_are_current(sample_tables):
         assert (ROOT / "image" / name).read_text() == svg, (
             f"image/{name}: run python analytics/examples.py"
         )
-        assert f"](image/{name})" in (ROOT / "README.md").read_text()
+        assert f"](../image/{name})" in (ROOT / "docs" / "analytics.md").read_text()
 
 
 def test_the_notebook_runs_and_its_outputs_are_current(sample_tables, monkeypatch):

@@ -204,7 +204,7 @@ def test_the_clock_is_the_listeners_only_if_their_zones_are_known(tmp_path):
     assert [clock.zone for clock in clocks] == [queries.LISTENERS, queries.LISTENERS, "UTC"]
     assert "It is known for every play." in clocks[0].rule
     assert "It is known for 19 of 21 plays. The others count in UTC." in clocks[1].rule
-    assert "only 19 of 23 plays" in clocks[2].rule
+    assert "known for only 19 of 23 plays" in clocks[2].rule
 
 
 def test_every_state_has_one_zone():

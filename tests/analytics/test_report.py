@@ -212,7 +212,7 @@ def test_one_play_is_no_pattern(tmp_path):
     assert titles["plays_by_weekday"] == "All plays are on a Saturday"
     assert titles["plays_by_hour"] == "Too few plays to tell the busiest hour: 1"
     assert titles["top_songs"] == "Too few plays match the catalogue for a ranking: 1 of 1"
-    assert titles["top_places"] == "No place has more than 1 of the 1 listener"
+    assert titles["top_places"] == "All plays are in one place, Oakland"
     assert titles["songs_by_decade"] == (
         "The 1990s have the most, 1 song of the 1 with a year; every song's year is known"
     )
@@ -297,8 +297,9 @@ def test_it_writes_the_page_and_charts_of_the_settings_output(tmp_path):
     assert "1 of 1 play (100 %) match" in done.stdout
     folder = tmp_path / "pictures"
     assert "those of America/New_York" in (folder / "report.html").read_text()
-    assert (folder / "top_songs.png").read_bytes()[:4] == b"\x89PNG"
-    assert (folder / "top_songs.svg").read_text().startswith("<svg")
+    assert (folder / "plays_per_day.png").read_bytes()[:4] == b"\x89PNG"
+    assert (folder / "plays_per_day.svg").read_text().startswith("<svg")
+    assert not (folder / "top_songs.svg").exists()
     done = run("--timezone", "Mars/Olympus'; DROP", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "no such time zone" in done.stderr
