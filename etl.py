@@ -73,7 +73,6 @@ try:
     from obstore.exceptions import (
         AlreadyExistsError,
         BaseError,
-        GenericError,
         InvalidPathError,
         PreconditionError,
     )
@@ -367,7 +366,7 @@ def stage_events(lines: DataFrame) -> DataFrame:
     is_odd_user = (F.col("record.userId") != "") & ~F.coalesce(is_number, F.lit(False))
     numbers = F.col("record.sessionId").isNotNull() & F.col("record.itemInSession").isNotNull()
     has_key = user_id.isNotNull() & numbers
-    # 2000-01-01 and the millisecond before 2100-01-01
+    # the years 2000 to 2099
     in_range = F.col("record.ts").between(946_684_800_000, 4_102_444_799_999)
     invalid = (
         F.when(F.coalesce(page, F.lit("")) == "", "no page")
@@ -914,7 +913,7 @@ class Place(NamedTuple):
             obstore.copy(self.store, source, target, overwrite=bool(self.bucket))
         except AlreadyExistsError:
             pass
-        except GenericError:
+        except BaseError:
             if self.bucket:
                 raise
             # a local copy is a hard link, which Linux forbids on files of other users
@@ -1269,7 +1268,9 @@ def live_files(commit: dict) -> dict[str, dict]:
 def check_folders(lake: Place) -> None:
     """Raises Stop if a file stands where the job keeps a folder; on S3 there are no folders."""
     control = ("probes", "staging", "inputs", "commits", "done", "runs", "quarantine")
-    for folder in ("_etl", *(f"_etl/{name}" for name in control), *COLUMNS):
+    folders = ["_etl", *COLUMNS]
+    folders += [f"_etl/{name}" for name in control]
+    for folder in folders:
         if not lake.bucket and os.path.isfile(f"{lake.path}/{folder}"):
             wrong = f"{lake.uri}/{folder}: a file stands where a folder should be"
             raise Stop(SETTINGS, f"{wrong}; move it")

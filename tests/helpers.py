@@ -1,4 +1,4 @@
-"""What tests of all folders share: input to write, ways to run the job and to read what it left, an S3 server."""
+"""What all tests share: input to write, ways to run the job and to read what it left, an S3."""
 
 import json
 import os
@@ -38,20 +38,41 @@ def rows_of(table, *columns):
 def play(**changes):
     """A play as the app logs it."""
     event = {
-        "artist": "Foxes", "auth": "Logged In", "firstName": "Ada", "gender": "F", "itemInSession": 1,
-        "lastName": "Koch", "length": 200.5, "level": "free", "location": "Oakland, CA", "method": "PUT",
-        "page": "NextSong", "registration": 1.5e12, "sessionId": 7, "song": "River", "status": 200,
-        "ts": 1541106106796, "userAgent": "Safari", "userId": "8",
-    }  # fmt: skip
+        "artist": "Foxes",
+        "auth": "Logged In",
+        "firstName": "Ada",
+        "gender": "F",
+        "itemInSession": 1,
+        "lastName": "Koch",
+        "length": 200.5,
+        "level": "free",
+        "location": "Oakland, CA",
+        "method": "PUT",
+        "page": "NextSong",
+        "registration": 1.5e12,
+        "sessionId": 7,
+        "song": "River",
+        "status": 200,
+        "ts": 1541106106796,
+        "userAgent": "Safari",
+        "userId": "8",
+    }
     return {**event, **changes}
 
 
 def song(**changes):
     record = {
-        "num_songs": 1, "artist_id": "AR1", "artist_latitude": 37.8, "artist_longitude": -122.27,
-        "artist_location": "Oakland, CA", "artist_name": "Foxes", "song_id": "SO1", "title": "River",
-        "duration": 200.5, "year": 1999,
-    }  # fmt: skip
+        "num_songs": 1,
+        "artist_id": "AR1",
+        "artist_latitude": 37.8,
+        "artist_longitude": -122.27,
+        "artist_location": "Oakland, CA",
+        "artist_name": "Foxes",
+        "song_id": "SO1",
+        "title": "River",
+        "duration": 200.5,
+        "year": 1999,
+    }
     return {**record, **changes}
 
 
@@ -109,7 +130,8 @@ def files_below(folder):
 def table_rows(output, table):
     """A published table as DuckDB reads it, sorted."""
     names = ", ".join(etl.columns(table))
-    query = f"SELECT {names} FROM read_parquet('{output}/{table}/**/*.parquet', hive_partitioning = true)"
+    files = f"read_parquet('{output}/{table}/**/*.parquet', hive_partitioning = true)"
+    query = f"SELECT {names} FROM {files}"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         return sorted(connection.execute(query).fetchall(), key=repr)
@@ -141,13 +163,24 @@ class S3Server:
         config.write_text(json.dumps({"identities": [identity]}))
         (folder / "data").mkdir()
         grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
+        search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         command = [
-            shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"), "server",
-            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-s3", f"-s3.config={config}",
-            "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
-            "-volume.max=50", "-master.volumeSizeLimitMB=64",
-            *(f"-{name}.port={port}" for name, port in ports.items()), *grpc, *arguments,
-        ]  # fmt: skip
+            shutil.which("weed", path=search),
+            "server",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-dir={folder / 'data'}",
+            "-s3",
+            f"-s3.config={config}",
+            "-master.telemetry=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-volume.max=50",
+            "-master.volumeSizeLimitMB=64",
+            *(f"-{name}.port={port}" for name, port in ports.items()),
+            *grpc,
+            *arguments,
+        ]
         self.log = (folder / "weed.log").open("w")
         self.process = subprocess.Popen(
             command, stdout=self.log, stderr=subprocess.STDOUT, cwd=folder
@@ -186,7 +219,8 @@ class S3Server:
     def config(self, folder, source, output, key=KEY, secret=SECRET, endpoint=None):
         path = folder / "s3.cfg"
         path.write_text(
-            f"[AWS]\nKEY = {key}\nSECRET = {secret}\nREGION = us-east-1\nENDPOINT = {endpoint or self.endpoint}\n"
+            f"[AWS]\nKEY = {key}\nSECRET = {secret}\nREGION = us-east-1\n"
+            f"ENDPOINT = {endpoint or self.endpoint}\n"
             f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n"
         )
         return path

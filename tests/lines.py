@@ -2,7 +2,10 @@
 
 from helpers import song
 
-P = b'{"page":"NextSong","userId":"8","sessionId":7,"itemInSession":1,"ts":1541106106796,"length":200.5}'
+P = (
+    b'{"page":"NextSong","userId":"8","sessionId":7,"itemInSession":1,'
+    b'"ts":1541106106796,"length":200.5}'
+)
 H = b'{"page":"Home","ts":1541106106796,%s}'
 LOG_LINES = {
     # blank

@@ -1,7 +1,7 @@
-"""The job's rules once more, in plain Python and for small inputs: what the tables and the account must be.
+"""The job's rules once more, in plain Python: what the tables and the account must be.
 
-Written from the contract and not from etl.py, which shares nothing with it: json instead of Spark's parser, loops
-instead of windows and joins.
+Written from the contract and not from etl.py, which shares nothing with it: json instead of
+Spark's parser, loops instead of windows and joins. It is for small inputs.
 """
 
 import hashlib

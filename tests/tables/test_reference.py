@@ -1,4 +1,4 @@
-"""The job against an independent plain-Python reading of its rules, on the sample and on generated input."""
+"""The job against its rules in plain Python, on the sample and on generated input."""
 
 import json
 
@@ -114,7 +114,7 @@ def damaged(data, draw):
 
 @st.composite
 def inputs(draw):
-    """Song objects and log files: generated records, replayed, shuffled, split over files, and some of them damaged."""
+    """Song objects and log files: generated, replayed, shuffled, split, some damaged."""
     songs = [
         as_bytes(song(**fields)) for fields in draw(st.lists(song_fields, min_size=5, max_size=30))
     ]

@@ -121,9 +121,16 @@ def test_the_copies_of_a_play_are_one_songplay_conflicts_once_each_and_duplicate
 
 
 LOWEST = {
-    "artist": "A", "firstName": "A", "gender": "A", "lastName": "A", "length": 1.5, "level": "A", "location": "A",
-    "song": "A", "userAgent": "A",
-}  # fmt: skip
+    "artist": "A",
+    "firstName": "A",
+    "gender": "A",
+    "lastName": "A",
+    "length": 1.5,
+    "level": "A",
+    "location": "A",
+    "song": "A",
+    "userAgent": "A",
+}
 
 
 def test_a_copy_that_differs_in_one_field_of_its_content_is_a_conflict(json_lines):
