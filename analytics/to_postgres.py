@@ -49,11 +49,8 @@ REFERENCES = (
     ("songplays", "song_id", "songs"),
     ("songplays", "artist_id", "artists"),
 )
-INDEXES = (
-    *((table, (column,)) for table, column, _ in REFERENCES),
-    ("songplays", ("year", "month")),
-    ("time", ("year", "month")),
-)
+INDEXES = [(table, (column,)) for table, column, _ in REFERENCES]
+INDEXES += [(table, ("year", "month")) for table in ("songplays", "time")]
 VIEW = "plays"
 VIEW_COMMENT = "one row per play, with what the five tables say of it"
 VIEW_SQL = """
