@@ -27,40 +27,55 @@ spark = SparkSession.builder.config("spark.sql.session.timeZone", "UTC").getOrCr
 spark.sparkContext.setLogLevel("ERROR")
 read = spark.read.option("recursiveFileLookup", True)
 
+
+def write(rows, table, *folders):
+    rows.write.mode("overwrite").partitionBy(*folders).parquet(f"{output}/{table}")
+
+
+# written from three times
 catalog = read.schema(SONG).json(f"{source}/song_data").cache()
 songs = catalog.dropDuplicates(["song_id"])
 songs = songs.select("song_id", "title", "artist_id", "duration", "year")
-songs.repartition("year").write.mode("overwrite").partitionBy("year").parquet(f"{output}/songs")
-artists = catalog.dropDuplicates(["artist_id"]).select(
-    "artist_id", "artist_name", "artist_location", "artist_latitude", "artist_longitude"
-)
-artists.write.mode("overwrite").parquet(f"{output}/artists")
+write(songs.repartition("year"), "songs", "year")
+artists = catalog.dropDuplicates(["artist_id"])
+place = ["artist_location", "artist_latitude", "artist_longitude"]
+write(artists.select("artist_id", "artist_name", *place), "artists")
 
 events = read.schema(EVENT).json(f"{source}/log_data")
-newest = Window.partitionBy("userId").orderBy(F.desc("ts"), F.desc("itemInSession"))
-users = events.where("userId <> ''").withColumn("rank", F.row_number().over(newest))
-users = users.where("rank = 1").selectExpr(
-    "CAST(userId AS BIGINT) AS user_id", "firstName", "lastName", "gender", "level"
-)
-users.write.mode("overwrite").parquet(f"{output}/users")
+newest_first = Window.partitionBy("userId").orderBy(F.desc("ts"), F.desc("itemInSession"))
+users = events.where("userId <> ''").withColumn("rank", F.row_number().over(newest_first))
+user_id = F.col("userId").cast("bigint").alias("user_id")
+users = users.where("rank = 1").select(user_id, "firstName", "lastName", "gender", "level")
+write(users, "users")
 
 plays = events.where("page = 'NextSong'").withColumn("start_time", F.timestamp_millis("ts"))
-year, month = F.year("start_time").alias("year"), F.month("start_time").alias("month")
-parts = [F.hour, F.dayofmonth, F.weekofyear, F.dayofweek]
 time = plays.select("start_time").distinct()
-time = time.select("start_time", *[part("start_time") for part in parts], year, month)
-time = time.repartition("year", "month").write.mode("overwrite").partitionBy("year", "month")
-time.parquet(f"{output}/time")
+for part in (F.hour, F.dayofmonth, F.weekofyear, F.dayofweek, F.year, F.month):
+    time = time.withColumn(part.__name__, part("start_time"))
+# one file per month
+write(time.repartition("year", "month"), "time", "year", "month")
 
 lookup = catalog.groupBy("title", "artist_name", "duration")
 lookup = lookup.agg(F.min(F.struct("song_id", "artist_id")).alias("track"))
-same = (F.col("song") == F.col("title")) & (F.col("artist") == F.col("artist_name"))
-same = same & (F.col("length") == F.col("duration"))
+same_recording = (
+    (F.col("song") == F.col("title"))
+    & (F.col("artist") == F.col("artist_name"))
+    & (F.col("length") == F.col("duration"))
+)
 key = ["userId", "sessionId", "itemInSession", "ts"]
-matched = plays.dropDuplicates(key).join(F.broadcast(lookup), same, "left").select(
-    F.md5(F.concat_ws("|", *key)).alias("songplay_id"), "start_time",
-    F.col("userId").cast("bigint").alias("user_id"), "level", "track.song_id", "track.artist_id",
-    F.col("sessionId").alias("session_id"), "location", "userAgent", year, month,
-)  # fmt: skip
-songplays = matched.write.mode("overwrite").partitionBy("year", "month")
-songplays.parquet(f"{output}/songplays")
+# many plays to at most one recording
+matched = plays.dropDuplicates(key).join(F.broadcast(lookup), same_recording, "left")
+songplays = matched.select(
+    F.md5(F.concat_ws("|", *key)).alias("songplay_id"),
+    "start_time",
+    user_id,
+    "level",
+    "track.song_id",
+    "track.artist_id",
+    F.col("sessionId").alias("session_id"),
+    "location",
+    "userAgent",
+    F.year("start_time").alias("year"),
+    F.month("start_time").alias("month"),
+)
+write(songplays, "songplays", "year", "month")
