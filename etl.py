@@ -1335,7 +1335,9 @@ def commit(run: Run) -> None:
     problem = "its staging is gone"
     if is_staged(run.lake, record, run.staging):
         inputs = f"_etl/inputs/{run.number:09d}.json.gz"
-        is_first = run.lake.create(inputs, gzip.compress(listing(run)))
+        is_first = False
+        with suppress(BaseError):
+            is_first = run.lake.create(inputs, gzip.compress(listing(run)))
         # from here on the commit may exist, so staging stays until we know
         run.published = f"commit {run.number} may be made, publication unfinished; run again"
         try:
@@ -1349,7 +1351,7 @@ def commit(run: Run) -> None:
     if made_by == run.id:
         run.published = f"commit {run.number} is made, publication unfinished; run again"
         if not is_first:
-            # a run that lost was here before
+            # a run that lost was here before, or the answer was lost
             run.lake.write(inputs, gzip.compress(listing(run)))
         return
     run.published = NOTHING
