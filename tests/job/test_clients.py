@@ -3,63 +3,9 @@
 import os
 
 import pytest
-from helpers import KEY, SECRET
+from helpers import ENVIRONMENT, KEY, NOWHERE, SECRET
 
 import etl
-
-NOWHERE = "http://127.0.0.1:9"
-# what boto3, obstore or hadoop-aws read, and a value that would lead them astray
-ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "AKIAWRONG",
-    "AWS_SECRET_ACCESS_KEY": "wrong",
-    "AWS_SESSION_TOKEN": "wrong",
-    "AWS_SECURITY_TOKEN": "wrong",
-    "AWS_TOKEN": "wrong",
-    "AWS_REGION": "eu-north-1",
-    "AWS_DEFAULT_REGION": "eu-north-1",
-    "AWS_ENDPOINT": NOWHERE,
-    "AWS_ENDPOINT_URL": NOWHERE,
-    "AWS_ENDPOINT_URL_S3": NOWHERE,
-    "AWS_ENDPOINT_URL_STS": NOWHERE,
-    "AWS_BUCKET": "wrong",
-    "AWS_BUCKET_NAME": "wrong",
-    "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/wrong",
-    "AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI": NOWHERE,
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/wrong",
-    "AWS_METADATA_ENDPOINT": NOWHERE,
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT": NOWHERE,
-    "AWS_CONFIG_FILE": "/nonexistent",
-    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
-    "AWS_USE_FIPS_ENDPOINT": "true",
-    "AWS_USE_DUALSTACK_ENDPOINT": "true",
-    "AWS_S3_USE_ARN_REGION": "true",
-    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "legacy",
-    "AWS_S3_DISABLE_EXPRESS_SESSION_AUTH": "true",
-    "AWS_RETRY_MODE": "adaptive",
-    "AWS_MAX_ATTEMPTS": "1",
-    "AWS_DEFAULTS_MODE": "mobile",
-    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
-    "AWS_UNSIGNED_PAYLOAD": "true",
-    "AWS_CHECKSUM_ALGORITHM": "SHA256",
-    "AWS_SKIP_SIGNATURE": "true",
-    "AWS_S3_EXPRESS": "true",
-    "AWS_CONDITIONAL_PUT": "disabled",
-    "AWS_COPY_IF_NOT_EXISTS": "multipart",
-    "AWS_DISABLE_TAGGING": "true",
-    "AWS_REQUEST_PAYER": "true",
-    "AWS_IMDSV1_FALLBACK": "true",
-    "AWS_ALLOW_HTTP": "false",
-    "AWS_PROXY_URL": NOWHERE,
-    "AWS_TIMEOUT": "1ms",
-    "AWS_CONNECT_TIMEOUT": "1ms",
-    "AWS_HTTP2_ONLY": "true",
-    "AWS_USER_AGENT": "wrong",
-    "AWS_DEFAULT_CONTENT_TYPE": "text/wrong",
-}
 
 
 @pytest.fixture(scope="module")

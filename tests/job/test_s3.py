@@ -1,11 +1,10 @@
 """The whole run through S3A and obstore against an S3 server that checks signatures."""
 
-import json
+import secrets
 from unittest.mock import MagicMock
 
-import duckdb
 import pytest
-from helpers import KEY, SAMPLE, SECRET, all_tables, files_below, run_process
+from helpers import ENVIRONMENT, KEY, SAMPLE, SECRET, all_tables, files_below, run_process
 
 import etl
 
@@ -14,7 +13,7 @@ import etl
 def lake(s3, tmp_path_factory):
     client = s3.bucket("music")
     for path in SAMPLE.rglob("*.json"):
-        client.upload_file(str(path), "music", f"in/{path.relative_to(SAMPLE)}")
+        client.upload_file(str(path), "music", f"_in/{path.relative_to(SAMPLE)}")
     return client
 
 
@@ -23,45 +22,50 @@ def keys(client, prefix):
     return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
+def download(client, prefix, folder):
+    """Copies what lies below a prefix of the bucket to a folder."""
+    for key in keys(client, prefix):
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file("music", key, str(path))
+    return folder / prefix.rstrip("/")
+
+
 def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_written(
     s3, lake, job, tmp_path
 ):
-    config = s3.config(tmp_path, "s3://music/in", "s3a://music/out")
+    """In an environment that would lead each client astray, from a prefix that begins with `_`."""
+    config = s3.config(tmp_path, "s3://music/_in", "s3a://music/out")
+    lake.put_object(Bucket="music", Key="_in/log_data/_a=b/hidden.json", Body=b"not JSON")
+    for folder in ("song_data/A.json", "log_data/2018.json"):
+        lake.put_object(Bucket="music", Key=f"_in/{folder}/", Body=b"")
     log = tmp_path / "events"
     log.mkdir()
-    arguments = (
-        f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log} pyspark-shell"
-    )
-    done = run_process(
-        "--config", config, cwd=tmp_path, env={"PYSPARK_SUBMIT_ARGS": arguments}, timeout=400
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for key in keys(lake, "out/"):
-        path = tmp_path / "copy" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lake.download_file("music", key, str(path))
-    copy = tmp_path / "copy" / "out"
+    events = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log}"
+    env = {**ENVIRONMENT, "PYSPARK_SUBMIT_ARGS": f"{events} pyspark-shell"}
+    done = run_process("--config", config, cwd=tmp_path, env=env, timeout=600)
+    assert (done.returncode, done.stderr) == (0, "")
+    copy = download(lake, "out/", tmp_path / "copy")
     assert all_tables(copy) == all_tables(job(SAMPLE).output)
-    assert not list((copy / "_etl").glob("staging/*")) and not list(
-        (copy / "_etl").glob("probes/*")
-    )
-    written = b"".join(content for content, _ in {**files_below(copy), **files_below(log)}.values())
-    for text in (written, done.stdout.encode(), done.stderr.encode()):
-        assert SECRET.encode() not in text and KEY.encode() not in text
+    assert not list(copy.glob("_etl/staging/*"))
+    assert not list(copy.glob("_etl/probes/*"))
+    written = [content for content, _ in files_below(copy).values()]
+    written += [content for content, _ in files_below(log).values()]
+    for text in (*written, done.stdout.encode()):
+        assert SECRET.encode() not in text
+        assert KEY.encode() not in text
 
-    again = run_process("--config", config, cwd=tmp_path)
-    assert again.returncode == 0 and "Nothing to do" in again.stdout
-    count = duckdb.sql(f"SELECT count(*) FROM '{copy}/songplays/**/*.parquet'").fetchall()
-    assert count == [
-        (json.loads(next(copy.glob("_etl/runs/*")).read_text())["events"]["songplays"],)
-    ]
+    again = run_process("--config", config, cwd=tmp_path, env=ENVIRONMENT)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "Nothing to do" in again.stdout
 
 
 def test_files_that_go_by_way_of_a_local_folder_keep_their_names_and_bytes(s3, lake, tmp_path):
-    settings = etl.read_settings(
-        ["--config", str(s3.config(tmp_path, "s3://music/in", "s3://music/by"))]
-    )
-    spool = etl.open_place(f"file://{tmp_path}", settings, None)
+    config = s3.config(tmp_path, "s3://music/in", "s3://music/by")
+    settings = etl.read_settings(["--config", str(config)])
+    by = etl.open_place(settings.output, settings, etl.connect(settings))
+    run = etl.Run(settings, by, by)
+    run.scratch = etl.open_place(f"file://{tmp_path}", settings, None)
     names = [
         "artist_id=AR%3A1/part-0.parquet",
         "artist_id=AR 2é#/part-1.parquet",
@@ -69,37 +73,74 @@ def test_files_that_go_by_way_of_a_local_folder_keep_their_names_and_bytes(s3, l
         ".part-0.parquet.crc",
     ]
     for name in names:
-        spool.create(f"songs/{name}", b"rows" * 3_000_000)
-    run = etl.Run(
-        settings,
-        "run",
-        spool,
-        etl.open_place(settings.output, settings, etl.connect(settings)),
-        spool,
-    )
-    etl.write(run, MagicMock(), "parquet", "songs")
-    assert run.lake.list("songs") == {f"songs/{name}": 12_000_000 for name in names[:2]}
+        run.scratch.create(f"songs/{name}", b"rows" * 3_000_000)
+    etl.write(run, MagicMock(), "parquet", "songs", [])
+    assert by.list("songs") == {f"songs/{name}": 12_000_000 for name in names[:2]}
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"key": "AKIAWRONG"}, "AWS does not know this KEY"),
-        ({"secret": "wrong/Secret"}, "the SECRET does not fit the KEY"),
-        ({"endpoint": "http://127.0.0.1:9"}, "no answer; check [AWS] ENDPOINT"),
-    ],
-)
-def test_a_wrong_key_secret_or_server_is_said_in_one_line(s3, lake, tmp_path, change, words):
-    config = s3.config(tmp_path, "s3://music/in", "s3a://music/elsewhere", **change)
-    done = run_process("--config", config, cwd=tmp_path)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert words in done.stderr and "s3a://music/elsewhere" in done.stderr
-    assert "wrong/Secret" not in done.stderr and keys(lake, "elsewhere") == []
+@pytest.fixture
+def config(s3, tmp_path):
+    def write(source, **changes):
+        return s3.config(tmp_path, source, "s3a://music/elsewhere", **changes)
+
+    return write
 
 
-def test_a_bucket_that_is_not_there(s3, lake, tmp_path):
-    done = run_process(
-        "--config", s3.config(tmp_path, "s3://music/in", "s3a://no-such-lake/out"), cwd=tmp_path
-    )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "there is no such bucket" in done.stderr and "no-such-lake" in done.stderr
+WRONG = {
+    "AWS does not know this KEY": {"key": "AKIAWRONG"},
+    "the SECRET does not fit the KEY": {"secret": "wrong/Secret"},
+    "no answer; check [AWS] ENDPOINT": {"endpoint": "http://127.0.0.1:9"},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+@pytest.mark.parametrize("mode", ["--dry-run", "--force"])
+def test_a_wrong_key_secret_or_server_is_said_in_one_line(main, lake, config, words, mode):
+    result = main("--config", config("s3://music/in", **WRONG[words]), mode)
+    assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
+    assert words in result.err
+    assert "s3a://music/elsewhere" in result.err
+    assert "wrong/Secret" not in result.err
+    assert keys(lake, "elsewhere") == []
+
+
+def test_a_bucket_that_is_not_there_is_named(main, lake, config):
+    for flag, place in (("--output", "s3a://no-such-lake/out"), ("--input", "s3a://no-such-in/x")):
+        result = main("--config", config("s3://music/in"), flag, place)
+        assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
+        assert "there is no such bucket" in result.err
+        assert place in result.err
+
+
+def pinned(main, config, lake, body=b"{}", **objects):
+    """What a dry run says of an input with these objects besides one song and one log file."""
+    prefix = f"special-{secrets.token_hex(4)}"
+    objects = {"song_data/a.json": body, "log_data/a.json": body, **objects}
+    for key, data in objects.items():
+        lake.put_object(Bucket="music", Key=f"{prefix}/{key}", Body=data)
+    return main("--config", config(f"s3://music/{prefix}"), "--dry-run"), prefix
+
+
+MARKERS = ("song_data/", "song_data/x/", "song_data/x.json/", "log_data/2018.json/", "log_data/_x/")
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_a_folder_marker_is_no_input(main, config, lake, marker):
+    result, _ = pinned(main, config, lake, **{marker: b""})
+    assert result.code == 0, result.err
+    assert "song_data: 1 files to read" in result.out
+    assert "log_data: 1 files to read" in result.out
+
+
+def test_an_empty_object_is_input(main, config, lake):
+    result, _ = pinned(main, config, lake, **{"song_data/empty.json": b""})
+    assert result.code == 0, result.err
+    assert "song_data: 2 files to read" in result.out
+
+
+def test_a_key_of_the_greatest_length_is_input(main, config, lake):
+    """S3 allows 1,024 bytes; some servers allow 255 per part."""
+    key = "song_data/" + "/".join(["é" * 100] * 4) + "/x.json"
+    result, _ = pinned(main, config, lake, **{key: b"{}"})
+    assert result.code == 0, result.err
+    assert "song_data: 2 files to read" in result.out
