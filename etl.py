@@ -1815,7 +1815,9 @@ REMOTE_REMEDIES = {
     "error sending request|ConnectException|UnknownHost|(Could not|Failed to) connect|Timeout": (
         "no answer; check [AWS] ENDPOINT, REGION and the network"
     ),
-    "S3AFileSystem": "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION",
+    "S3AFileSystem not found": (
+        "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION"
+    ),
     "JAVA_GATEWAY|UnsupportedClassVersion|getSubject": (
         "Java did not start, or does not fit this Spark; set JAVA_HOME to Java 17 or 21"
     ),
@@ -2176,6 +2178,9 @@ def start_spark(run: Run) -> SparkSession:
         hadoop = spark.sparkContext._jsc.hadoopConfiguration()
         for name, value in s3a_options([run.source, run.lake], run.session).items():
             hadoop.set(name, value)
+        if run.settings.aws["ENDPOINT"]:
+            # else AWS_USE_DUALSTACK_ENDPOINT, for which S3A has no setting, is an error
+            spark._jvm.java.lang.System.setProperty("aws.useDualstackEndpoint", "false")
     return spark
 
 

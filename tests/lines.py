@@ -44,6 +44,11 @@ LOG_LINES = {
     "a brace too many": (P + b"}", "malformed"),
     "an object and a further key": (P + b',"x":{"a":1}', "malformed"),
     "an object that closes what it stands in": (P + b'}},"x":{"y":{"z":1', "malformed"),
+    "an object that opens the wrapper of a parser again": (
+        b'{"x":1}},"wrapped":{"record":' + P,
+        "malformed",
+    ),
+    "null, and then the wrapper of a parser": (b'null},"wrapped":{"record":' + P, "malformed"),
     "an array": (b"[" + P + b"]", "malformed"),
     "a string": (b'"x"', "malformed"),
     "a number": (b"1", "malformed"),
@@ -65,6 +70,10 @@ LOG_LINES = {
     "an encoded surrogate": (H % b'"level":"\xed\xa0\x80"', "malformed"),
     "bad UTF-8 in an unknown key": (P[:-1] + b',"x":"\xff"}', "malformed"),
     # numbers that are none, or do not fit
+    "a number field given twice, the first of them text": (
+        P.replace(b'"sessionId":7', b'"sessionId":"x","sessionId":7'),
+        "malformed",
+    ),
     "ts in quotes": (P.replace(b"1541106106796", b'"1541106106796"'), "malformed"),
     "ts with a fraction": (P.replace(b"1541106106796", b"1541106106796.5"), "malformed"),
     "ts beyond BIGINT": (P.replace(b"1541106106796", b"9223372036854775808"), "malformed"),
@@ -114,6 +123,11 @@ SONG_LINES = {
     "longitude beyond DOUBLE": (b'{"artist_longitude":-1e999}', "malformed"),
     "year with a fraction": (song(year=1999.5), "malformed"),
     "year beyond INT": (song(year=2**31), "malformed"),
+    "an artist_id with a control character": (song(artist_id="AR\0001"), "invalid"),
+    "the artist_id of a folder without one": (
+        song(artist_id="__HIVE_DEFAULT_PARTITION__"),
+        "invalid",
+    ),
     "no song_id": (song(song_id=None), "invalid"),
     "an empty title": (song(title=""), "invalid"),
     "no artist_id": (song(artist_id=None), "invalid"),

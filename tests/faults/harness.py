@@ -57,7 +57,8 @@ def parquet(version: int, rows: range) -> bytes:
 
 def build(run):
     """What etl.build leaves, as far as the publisher is concerned; its songs are really packed."""
-    run.songs["records"] = etl.pack_songs(run)
+    with run.phase("songs", "Packing songs", run.lake.uri):
+        run.songs["records"] = etl.pack_songs(run)
     key = run.pinned["song_data"][0].key
     version = json.loads(run.source.read(key))["version"]
     # each commit writes other folders

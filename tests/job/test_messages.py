@@ -154,6 +154,15 @@ def test_no_java_is_said_with_the_place_where_it_was_looked_for(quick, tmp_path,
     check_line(quick(), 2, "no Java on the PATH", "install Java 17 or 21")
 
 
+def test_hadoop_aws_is_not_missing_because_a_stack_trace_names_it():
+    trace = (
+        "Py4JError: timeout\n\tat org.apache.hadoop.fs.s3a.S3AFileSystem.open(S3AFileSystem.java:1)"
+    )
+    assert "lacks" not in str(etl.explain(RuntimeError(trace), "Spark"))
+    missing = "ClassNotFoundException: Class org.apache.hadoop.fs.s3a.S3AFileSystem not found"
+    assert "Spark lacks hadoop-aws" in str(etl.explain(RuntimeError(missing), "Spark"))
+
+
 def test_a_store_that_overwrites_is_refused(quick, monkeypatch):
     """Not by the probe alone: nothing else is written either."""
     real = etl.obstore.put

@@ -1,10 +1,10 @@
 """Each line ends in exactly one class: every malformed and invalid kind, by name."""
 
 import pytest
-from helpers import play, rows_of
+from helpers import play, rows_of, song
 from lines import LOG_LINES, SONG_LINES, P
 
-from etl import stage_events, stage_songs
+from etl import EVENT, SONG, stage_events, stage_songs
 
 
 def classes(stage, json_lines, cases):
@@ -57,3 +57,28 @@ def test_a_rejected_line_has_its_reason_and_others_have_none(json_lines):
         ("malformed", "a number field is not a JSON number that fits its type"),
         ("invalid", "no page"),
     ]
+
+
+SOURCES = {
+    "song": (stage_songs, song(), SONG),
+    "event": (stage_events, play(), EVENT),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_field_of_the_source_schema_is_used(json_lines, source):
+    """A record that lacks one field is staged differently from one that has it."""
+    stage, record, schema = SOURCES[source]
+    names = [line.split()[0] for line in schema.strip().splitlines()]
+    lines = [record]
+    for name in names:
+        lines.append({**record, name: None})
+    whole, *lacking = stage(json_lines(*lines)).drop("line").collect()
+    for name, row in zip(names, lacking):
+        assert row != whole, name
+
+
+def test_a_lone_surrogate_becomes_a_replacement_character(json_lines):
+    line = P[:-1] + b',"level":"\\ud800"}'
+    [[level]] = rows_of(stage_events(json_lines(line)), "level")
+    assert level in ("?", "\ufffd")
