@@ -4,7 +4,8 @@ from collections import Counter
 from itertools import product
 
 import pytest
-from sim import World, four_commits, load, mend, play
+from sim import World
+from sim_job import four_commits, load, mend, play
 
 SCHEDULES = 20_000
 
@@ -64,6 +65,11 @@ MUTANTS = {
     "a commit is made while its staging is whole": {
         "    if is_staged(run.lake, record, run.staging):\n": "    if True:\n",
     },
+    "a commit compares the sizes of what is staged": {
+        "    return staged.items() <= lake.list(folder).items()\n": (
+            "    return staged.keys() <= lake.list(folder).keys()\n"
+        ),
+    },
     "files are listed before they are audited": {
         """"files": files[table]}""": """"files": staged_files(run, table)}""",
     },
@@ -80,6 +86,12 @@ MUTANTS = {
     },
     "an unfinished commit is finished": {
         "        if live and not lost:\n": "        if False:\n",
+    },
+    "files that a late publisher copies back go": {
+        "    if not lacking(present, live):\n": "    if False:\n",
+    },
+    "a publication that fails says so": {
+        "        unfinished = f": "        return\n        unfinished = f",
     },
     "a run is needed if files are missing": {
         "    return is_same and live == list_tables(run.lake)\n": "    return is_same\n",
@@ -103,7 +115,7 @@ def search(job, seeds):
         try:
             ended = play(job, seed, copies)
         except AssertionError as broken:
-            pytest.fail(f"PYTHONPATH=. python tests/faults/sim.py {seed} shows how: {broken}")
+            pytest.fail(f"PYTHONPATH=. python tests/faults/sim_job.py {seed} shows how: {broken}")
         if seed % 3 == 0:
             codes.update(ended)
     return codes
