@@ -1681,7 +1681,7 @@ DEFAULTS = {"SONGS_PARTITION_BY": "year", "MAX_REJECTED": "0.01"}
 def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="etl.py",
-        description=__doc__.partition("Words")[0],
+        description=(__doc__ or "").partition("Words")[0],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flag = parser.add_argument
