@@ -1422,7 +1422,7 @@ def clean(lake: Place) -> None:
     commit = read_commit(lake, number)
     if commit["commit"] != number:
         return
-    for folder in {key.split("/")[2] for key in lake.list("_etl/staging")}:
+    for folder in sorted({key.split("/")[2] for key in lake.list("_etl/staging")}):
         if re.match(r"\d{9}-", folder) and int(folder[:9]) <= number:
             lake.delete_tree(f"_etl/staging/{folder}")
     present = list_tables(lake)

@@ -52,7 +52,8 @@ def load(*changes: tuple[str, str]) -> ModuleType:
         getcurrent().said += text
 
     def in_parallel(action, items):
-        items = list(items)
+        # the order of a set differs from process to process
+        items = sorted(items) if isinstance(items, set) else list(items)
         answers = {}
         error = None
         for number in job.world.chance.sample(range(len(items)), len(items)):

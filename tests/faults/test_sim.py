@@ -28,11 +28,11 @@ MUTANTS = {
         "int(folder[:9]) <= number": "folder == f\"{number:09d}-{commit['run']}\"",
     },
     "staging goes before files": {
-        """    for folder in {key.split("/")[2] for key in lake.list("_etl/staging")}:
+        """    for folder in sorted({key.split("/")[2] for key in lake.list("_etl/staging")}):
 """: """    present = list_tables(lake)
     live = live_files(commit)
     in_parallel(lake.delete, superseded(present, number, live))
-    for folder in {key.split("/")[2] for key in lake.list("_etl/staging")}:
+    for folder in sorted({key.split("/")[2] for key in lake.list("_etl/staging")}):
 """,
         "    if not lacking(present, live):\n": "    if False:\n",
     },
