@@ -200,8 +200,6 @@ SONG_CLASSES = {
     "malformed": "not exactly one JSON object",
 }
 
-PLAYS_PER_FILE = 250_000
-
 
 def columns(table: str) -> dict[str, str]:
     """Name and type of each column of a table, in order."""
@@ -259,8 +257,8 @@ def parse_lines(lines: DataFrame, fields: str, doubles: list[str]) -> DataFrame:
     two keys that we wrote, nothing but one object stood on the line. A field of another type than
     declared shows in the corrupt column, `misfit`.
     """
-    # {"map-x": {"record-x": LINE, "end-x": null}}
-    token = secrets.token_hex(8)
+    # {"m-x": {"r-x": LINE, "e-x": null}}, where x is another token in each run
+    token = secrets.token_hex(5)
     options = {
         "columnNameOfCorruptRecord": "misfit",
         "mode": "PERMISSIVE",
@@ -270,12 +268,12 @@ def parse_lines(lines: DataFrame, fields: str, doubles: list[str]) -> DataFrame:
         "maxNestingDepth": str(2**31 - 1),
         "maxNumLen": str(2**31 - 1),
     }
-    start = F.lit(f'{{"map-{token}":{{"record-{token}":')
-    end = F.lit(f',"end-{token}":null}}}}')
-    schema = f"`map-{token}` MAP<STRING, STRUCT<{fields}>>, misfit STRING"
+    start = F.lit(f'{{"m-{token}":{{"r-{token}":')
+    end = F.lit(f',"e-{token}":null}}}}')
+    schema = f"`m-{token}` MAP<STRING, STRUCT<{fields}>>, misfit STRING"
     wrapped = F.from_json(F.concat(start, "line", end), schema, options)
-    wrapper = F.col("json")[f"map-{token}"]
-    our_keys = F.array(F.lit(f"record-{token}"), F.lit(f"end-{token}"))
+    wrapper = F.col("json")[f"m-{token}"]
+    our_keys = F.array(F.lit(f"r-{token}"), F.lit(f"e-{token}"))
     is_one_object = F.map_keys(wrapper).eqNullSafe(our_keys) & F.col("record").isNotNull()
     is_typed = F.col("json.misfit").isNull()
     for name in doubles:
@@ -291,9 +289,7 @@ def parse_lines(lines: DataFrame, fields: str, doubles: list[str]) -> DataFrame:
         .when(~is_typed, "a number field is not a JSON number that fits its type")
     )
     parsed = lines.withColumn("json", wrapped)
-    return parsed.withColumn("record", wrapper[f"record-{token}"]).withColumn(
-        "malformed", malformed
-    )
+    return parsed.withColumn("record", wrapper[f"r-{token}"]).withColumn("malformed", malformed)
 
 
 # ── Staging: renamed, typed and classed, not yet joined or deduplicated ───────────────────────
@@ -627,7 +623,7 @@ def key_rows(rows: DataFrame, table: str, is_row: int) -> DataFrame:
     return rows.select(
         F.lit(table).alias("table"),
         F.when(key.isNotNull(), F.xxhash64(key)).alias("low"),
-        F.when(key.isNotNull(), F.xxhash64(key, F.lit(table))).alias("high"),
+        F.when(key.isNotNull(), F.xxhash64(F.lit(table), key)).alias("high"),
         F.lit(is_row).alias("is_row"),
     )
 
@@ -679,10 +675,10 @@ def audit(run: Run) -> dict[str, int]:
     check("lines and the sum of their classes", run.events["lines"], lines)
     records = sum(run.songs[name] for name in SONG_CLASSES)
     check("records and the sum of their classes", run.songs["records"], records)
-    plays = run.events["songplays"]
-    check("rows of songplays and the account's", measured["songplays"]["rows"], plays)
-    check("rows of songs and the account's", measured["songs"]["rows"], run.songs["songs"])
-    return {table: measured[table]["rows"] for table in COLUMNS}
+    rows = {table: measured[table]["rows"] for table in COLUMNS}
+    check("rows of songplays and the account's", rows["songplays"], run.events["songplays"])
+    check("rows of songs and the account's", rows["songs"], run.songs["songs"])
+    return rows
 
 
 # ── The two processes: read, account, derive, stage ───────────────────────────────────────────
@@ -715,10 +711,8 @@ def process_song_data(run: Run) -> DataFrame:
 
     # read four times: to be counted, for songs, for artists, and to match plays
     catalog = stage_catalog(records).cache()
-    distinct = catalog.agg(
-        F.count("*").alias("records"),
-        F.count_distinct("song_id").alias("songs"),
-    ).first()
+    counts = [F.count("*").alias("records"), F.count_distinct("song_id").alias("songs")]
+    distinct = catalog.agg(*counts).first()
     run.songs.update(
         malformed=account["malformed"],
         invalid=account["invalid"],
@@ -728,8 +722,8 @@ def process_song_data(run: Run) -> DataFrame:
     )
     # without a number, Spark takes one task for so few bytes, even into thousands of folders
     tasks = run.spark.sparkContext.defaultParallelism
-    songs = songs_table(catalog).repartition(tasks, *run.partitions("songs"))
-    stage_table(run, "songs", songs)
+    folders = run.partitions("songs")
+    stage_table(run, "songs", songs_table(catalog).repartition(tasks, *folders))
     stage_table(run, "artists", artists_table(catalog))
     return catalog
 
@@ -766,20 +760,25 @@ def process_plays(run: Run, plays: DataFrame, catalog: DataFrame) -> None:
     """The plays and the catalog in; songplays staged, and what became of each copy accounted."""
     # one shuffle both to settle copies and to write files
     matched = match_plays(plays, catalog).repartition("year", "month", "part")
-    is_kept = F.col("outcome") == "songplays"
     seen = Observation()
+    is_kept = F.col("outcome") == "songplays"
+    is_conflict = F.col("outcome") == "key_conflict"
     settled = settle_copies(matched).observe(
         seen,
         F.count_if(is_kept).alias("songplays"),
         F.count_if(F.col("outcome") == "duplicate").alias("duplicate"),
-        F.count_if(F.col("outcome") == "key_conflict").alias("key_conflict"),
+        F.count_if(is_conflict).alias("key_conflict"),
         F.count_if(is_kept & (F.col("candidates") > 1)).alias("ambiguous"),
+        F.min(F.when(is_conflict, F.col("ts"))).alias("first_conflict"),
+        F.max(F.when(is_conflict, F.col("ts"))).alias("last_conflict"),
     )
     stage_table(run, "songplays", songplays_table(settled))
-    run.events.update(seen.get)
+    for name in ("songplays", "duplicate", "key_conflict", "ambiguous"):
+        run.events[name] = seen.get[name]
     if run.events["key_conflict"]:
-        # so rare that settling once more is cheaper than to carry what only this needs
-        conflicts = settle_copies(plays).where(F.col("outcome") == "key_conflict")
+        # few plays lie between the first and the last conflict, so they are settled once more
+        span = F.col("ts").between(seen.get["first_conflict"], seen.get["last_conflict"])
+        conflicts = settle_copies(plays.where(span)).where(is_conflict)
         keep_rejected(run, "key_conflict", as_lines(conflicts))
 
 
@@ -1063,6 +1062,8 @@ def pack_songs(run: Run) -> int:
 
 
 # ── Writing: staged tables and rejected lines ─────────────────────────────────────────────────
+
+PLAYS_PER_FILE = 250_000
 
 
 def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[str]) -> None:
