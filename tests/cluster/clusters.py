@@ -82,7 +82,7 @@ class Submitted:
 
 
 class Cluster:
-    """Daemons that start and end together.  `mark` stands in the command line of each process that they start."""
+    """Daemons that start and end together.  `mark` is in the command line of all they start."""
 
     def __init__(self, folder: Path):
         self.folder, self.daemons = folder, []

@@ -1,4 +1,4 @@
-"""The job on YARN with HDFS and on a standalone cluster, as spark-submit runs it, with both its ends on S3.
+"""The job on YARN with HDFS and on a standalone cluster, by spark-submit, with both ends on S3.
 
 Executors are other processes without Python; what they know of S3 they get from the driver.
 """
@@ -19,7 +19,7 @@ BUCKET = "cluster"
 
 @pytest.fixture(scope="module")
 def lake(s3, tmp_path_factory):
-    """A bucket with input that is good below in/ and beyond repair below bad/; and what a local run makes of in/."""
+    """A bucket with good input below in/ and bad below bad/; and what a local run makes of in/."""
     folder, client = tmp_path_factory.mktemp("input"), s3.bucket(BUCKET)
     songs = [
         song(song_id=f"SO{number}", title=f"Title {number}", year=2000 + number % 3)
@@ -86,7 +86,7 @@ def is_staged(lake, output):
 
 
 def published(lake, output, folder):
-    """The tables below a prefix of the bucket, as a reader sees them; nothing else is left there."""
+    """The tables below a prefix of the bucket, as a reader sees them; nothing else is left."""
     for key in keys(lake, f"{output}/"):
         if not key.endswith("/"):
             path = folder / "copy" / key
@@ -146,7 +146,7 @@ def test_in_cluster_mode_the_driver_finds_the_dl_cfg_of_files(yarn, lake, settin
 def test_in_cluster_mode_a_bare_python_gets_its_packages_from_an_archive_and_errors_are_said(
     yarn, s3, lake, tmp_path
 ):
-    """As EMR Serverless runs it: pyspark and the packages come as zips, and no environment names Spark's home."""
+    """As EMR Serverless runs it: packages come as zips, and nothing names Spark's home."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     (tmp_path / "packages.zip").write_bytes(upload.packages("X86_64"))
     config = s3.config(tmp_path, "s3://no-such-source/in", f"s3://{BUCKET}/nothing").rename(

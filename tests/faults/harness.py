@@ -1,6 +1,7 @@
-"""The job without Spark, in processes of its own: real listing, packing, commit, publication and clean-up.
+"""The job without Spark, in processes of its own: it lists, packs, commits, publishes and cleans.
 
-The tables that Spark would stage are ready-made Parquet files, which hold the input's version number in every row; so
+The tables that Spark would stage are ready-made Parquet files, with the version of the input in
+every row; so
 what a reader sees tells which commits it comes from.
 """
 
@@ -37,7 +38,7 @@ real_put = obstore.put
 
 @lru_cache
 def children():
-    """Children are forks of a process that has imported all of this, but never used a store or started a thread."""
+    """Children are forks of a process that imported all of this, but never started a thread."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["harness", "boto3", "obstore.auth.boto3"])
     with pytest.MonkeyPatch.context() as environment:
@@ -155,7 +156,7 @@ class Faults:
 
 
 def signal_before(name: str, number: int, kind=signal.SIGSTOP, wait=0.0):
-    """Lets the process send itself a signal before, or some seconds after, its n-th call of a function of etl."""
+    """The process signals itself before, or seconds after, its n-th call of a function of etl."""
     real, calls = getattr(etl, name), count(1)
 
     def call(*given):
@@ -202,7 +203,7 @@ class Child:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def end(self, timeout=60):
-        """Exit code (-9 when killed) and what was said; a run that hangs is ended and fails the test."""
+        """Exit code (-9 when killed) and what was said; a run that hangs fails the test."""
         self.process.join(timeout)
         if self.process.exitcode is None:
             self.process.kill()
@@ -211,7 +212,7 @@ class Child:
 
 
 class Local:
-    """Lakes on this machine: each starts as a copy of one that holds version 1 and whose input is version 2."""
+    """Lakes on this machine: copies of one that holds version 1 and whose input is version 2."""
 
     def __init__(self, folder: Path):
         self.folder, self.first = folder, folder / "first"
@@ -274,7 +275,7 @@ class S3(Local):
 
 
 def published(lake: etl.Place) -> dict:
-    """Table -> version -> how often each of its rows is there, for a reader of every Parquet file in the folder."""
+    """Table -> version -> how often each of its rows is there, for a reader of the folders."""
     found = {}
     for table in etl.COLUMNS:
         versions = found.setdefault(table, {})

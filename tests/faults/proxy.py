@@ -15,7 +15,7 @@ STATUS = {"SlowDown": 503, "AccessDenied": 403, "ExpiredToken": 400}
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """One client connection.  `choose` is given the method, path, headers and body; it names a fate, or nothing."""
+    """One connection.  `choose` gets method, path, headers and body; it names a fate, or none."""
 
     protocol_version = "HTTP/1.1"
 

@@ -1,4 +1,4 @@
-"""A store that is slow, busy, forbidding or wrong: done right, or a clear failure and the tables as they were."""
+"""A store that is slow, busy or wrong: done right, or a clear failure and the old tables."""
 
 import pytest
 from harness import S3, WHOLE, check_no_gap, published
@@ -16,7 +16,7 @@ def lakes(s3, tmp_path_factory):
 
 
 def run(lakes, name, choose, **options):
-    """One run against a bad store and what it left, and a further one against the good store, which mends it."""
+    """One run against a bad store and what it left; one against the good store, which mends it."""
     output = lakes.copy(name.replace(" ", "-"))
     with bad_store(lakes.server.endpoint, choose) as store:
         code, said = lakes.run(output, endpoint=store.endpoint, **options)

@@ -1,4 +1,4 @@
-"""Hostile records: each named line and file ends in its class, and no damage to one line costs another."""
+"""Hostile records: each line and file ends in its class, and damage to one costs no other."""
 
 import json
 import random
@@ -135,7 +135,7 @@ def test_a_colon_in_a_local_logs_name_is_beyond_hadoop_and_said(job, tmp_path):
 
 
 def damaged(line: bytes, others: list, chance: random.Random) -> bytes:
-    """A line with one byte flipped, cut off, with something inserted, spliced with another, or repeated."""
+    """A line with one byte flipped, cut off, inserted, spliced with another, or repeated."""
     place = chance.randrange(len(line))
     return {
         "flip": lambda: (
@@ -153,7 +153,7 @@ def damaged(line: bytes, others: list, chance: random.Random) -> bytes:
 
 
 def test_a_thousand_damaged_lines_cost_no_other_line_its_row(job, tmp_path):
-    """All that the tables and the account say is as in the plain-Python reading of the same bytes."""
+    """The tables and the account are those of the plain-Python reading of the same bytes."""
     chance, damages = random.Random(2018), {"log_data": 900, "song_data": 100}
     files = {side: sorted(SAMPLE.glob(f"{side}/**/*.json")) for side in damages}
     data, untouched = {}, []

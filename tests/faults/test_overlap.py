@@ -10,7 +10,7 @@ import etl
 
 
 class Runs:
-    """Starts runs on one OUTPUT, each with an input of its own, so that rows tell whose they are."""
+    """Starts runs on one OUTPUT, each with its own input, so that rows tell whose they are."""
 
     def __init__(self, folder):
         self.folder, self.count = folder, 0

@@ -1,4 +1,4 @@
-"""Plain readers in a loop while publications go by: an old set, a new one, both, or a loud error; never a gap."""
+"""Plain readers while publications go by: an old set, a new one, both, or an error; no gap."""
 
 import threading
 import time

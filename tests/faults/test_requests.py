@@ -1,4 +1,4 @@
-"""Each request that changes the store fails, loses its answer, or is a killed run's last: no reader loses a row."""
+"""Each request that changes the store fails, loses its answer or ends the run: no row is lost."""
 
 from itertools import count
 

@@ -1,4 +1,4 @@
-"""A disk that fills while songs are packed, rows shuffled or tables staged: one line, and the tables as before."""
+"""A disk that fills while a run packs, shuffles or stages: one line, and the tables as before."""
 
 import shutil
 import subprocess
