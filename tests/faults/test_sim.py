@@ -150,7 +150,7 @@ def test_a_run_that_dies_anywhere_and_one_that_dies_mending_it_are_mended_by_the
 @pytest.mark.parametrize("rule", MUTANTS)
 def test_a_job_without_a_rule_breaks_a_promise(rule):
     mutant = load(*MUTANTS[rule].items())
-    copies = four_commits(mutant)
     with pytest.raises(AssertionError):
+        copies = four_commits(mutant)
         for seed in range(SCHEDULES):
             play(mutant, seed, copies)
