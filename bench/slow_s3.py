@@ -63,7 +63,7 @@ class SlowS3:
             f"-metricsPort={self.metrics}",
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=64",
-            "-volume.max=50",
+            "-volume.max=500",
         ]
         for name, port in zip(names, ports):
             serve.append(f"-{name}.port={port}")

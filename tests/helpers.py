@@ -228,7 +228,7 @@ class S3Server:
             "-master.telemetry=false",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
-            "-volume.max=50",
+            "-volume.max=500",
             "-master.volumeSizeLimitMB=64",
             *(f"-{name}.port={port}" for name, port in ports.items()),
             *grpc,
