@@ -2129,7 +2129,8 @@ def spark_options(run: Run) -> dict[str, str]:
         options.update(SMALL_RUN if run.input_bytes < SMALL_BYTES else LARGE_RUN)
         if is_remote and not ON_EMR:
             options.update(s3a_packages(hadoop_version()))
-    theirs = user_settings()
+    # Java knows them if it runs already, and on a cluster's node there is no such file to find
+    theirs = set() if is_submitted() else user_settings()
     return {name: value for name, value in options.items() if name not in theirs}
 
 
