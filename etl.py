@@ -1232,28 +1232,26 @@ def next_number(lake: Place) -> int:
     return max([0, *used, newest(lake, "commits"), newest(lake, "done")]) + 1
 
 
+def commit_key(number: int) -> str:
+    return f"_etl/commits/{number:09d}.json"
+
+
 def read_commit(lake: Place, number: int) -> dict:
     """A commit; one that is missing, damaged or another's copy has no tables and is replaced."""
-    key = f"_etl/commits/{number:09d}.json"
-    nothing = {"commit": 0, "run": "", "tables": {table: {"files": {}} for table in COLUMNS}}
-    try:
-        commit = json.loads(lake.read(key))
+    with suppress(FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
+        commit = json.loads(lake.read(commit_key(number)))
         live_files(commit)
         if commit["commit"] == number:
             return commit
-        raise ValueError(f"it is commit {commit['commit']}")
-    except FileNotFoundError:
-        return nothing
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return nothing
+    return {"commit": 0, "run": "", "tables": {table: {"files": {}} for table in COLUMNS}}
 
 
 def newest_commit(lake: Place) -> dict:
     number = newest(lake, "commits")
     commit = read_commit(lake, number)
     if commit["commit"] != number:
-        key = f"_etl/commits/{number:09d}.json"
-        warn(f"{lake.uri}/{key}: damaged and ignored; the next commit replaces it")
+        damaged = f"{lake.uri}/{commit_key(number)}"
+        warn(f"{damaged}: damaged and ignored; the next commit replaces it")
     return commit
 
 
@@ -1342,9 +1340,7 @@ def commit(run: Run) -> None:
         # from here on the commit may exist, so staging stays until we know
         run.published = f"commit {run.number} may be made, publication unfinished; run again"
         try:
-            run.lake.create(
-                f"_etl/commits/{run.number:09d}.json", json.dumps(record, indent=1).encode()
-            )
+            run.lake.create(commit_key(run.number), json.dumps(record, indent=1).encode())
         except BaseError as lost:
             # it may have been made all the same: reading it back tells
             problem = f"no answer to the commit ({one_line(lost)})"
@@ -1390,7 +1386,7 @@ def publish(lake: Place, number: int) -> None:
     live = live_files(commit)
     try:
         if commit["commit"] != number:
-            raise FileNotFoundError(f"_etl/commits/{number:09d}.json is lost or damaged")
+            raise FileNotFoundError(f"{commit_key(number)} is lost or damaged")
         missing = live.keys() - list_tables(lake).keys()
         in_parallel(lambda key: lake.copy(live[key]["staged"], key), missing)
         present = list_tables(lake)
@@ -2123,14 +2119,15 @@ def spark_options(run: Run) -> dict[str, str]:
         # one rename per file instead of two; a half-written task cannot pass the audit
         options["spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version"] = "2"
         options["spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs"] = "false"
-    if not is_submitted():
-        options["spark.driver.memory"] = "2g"
-        options["spark.ui.showConsoleProgress"] = str(is_terminal(sys.stderr)).lower()
-        options.update(SMALL_RUN if run.input_bytes < SMALL_BYTES else LARGE_RUN)
-        if is_remote and not ON_EMR:
-            options.update(s3a_packages(hadoop_version()))
-    # Java knows them if it runs already, and on a cluster's node there is no such file to find
-    theirs = set() if is_submitted() else user_settings()
+    if is_submitted():
+        # Java runs already, and knows the user's settings
+        return options
+    options["spark.driver.memory"] = "2g"
+    options["spark.ui.showConsoleProgress"] = str(is_terminal(sys.stderr)).lower()
+    options.update(SMALL_RUN if run.input_bytes < SMALL_BYTES else LARGE_RUN)
+    if is_remote and not ON_EMR:
+        options.update(s3a_packages(hadoop_version()))
+    theirs = user_settings()
     return {name: value for name, value in options.items() if name not in theirs}
 
 

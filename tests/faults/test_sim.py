@@ -55,9 +55,7 @@ MUTANTS = {
         ', newest(lake, "done")]) + 1': "]) + 1",
     },
     "a commit is created, never written over": {
-        """            run.lake.create(
-                f"_etl/commits/""": """            run.lake.write(
-                f"_etl/commits/""",
+        "run.lake.create(commit_key(": "run.lake.write(commit_key(",
     },
     "a commit whose answer is lost is read back": {
         "    if made_by == run.id:\n": "    if made_by == run.id and 'no answer' not in problem:\n",
