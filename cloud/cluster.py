@@ -16,6 +16,7 @@ from runs import (
     in_utc,
     job_arguments,
     key_values,
+    lost_answers_said,
     new_name,
     unwatched,
     was_refused,
@@ -200,15 +201,10 @@ def add_step(aws: Aws, options) -> str:
     types = ",".join(sorted({item["InstanceType"] for item in listed if "InstanceType" in item}))
     code = upload_code(aws, options.work, architecture(types or options.instance_types))
     asked = [step(options, code, aws.region, "CONTINUE")]
-    try:
+    with lost_answers_said(aws, "AddJobFlowSteps", f"a step of {options.cluster}"):
         answer = aws.change(
             "emr", "add_job_flow_steps", attempts=1, JobFlowId=options.cluster, Steps=asked
         )
-    except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
-        if was_refused(error):
-            raise
-        what = f"a step of {options.cluster}"
-        raise answer_lost(aws, error, "AddJobFlowSteps", what) from None
     return f"{options.cluster}/{answer['StepIds'][0] if answer else '<StepId>'}"
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from aws import FAILED, INTERRUPTED, SETTINGS, Aws, ClientError, Stop
+from botocore.exceptions import HTTPClientError
 
 POLL_SECONDS = 15
 
@@ -97,3 +100,14 @@ def answer_lost(aws: Aws, error: BaseException, request: str, what: str) -> Stop
     code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     look = f"look with `{aws.command_line('status')}`, and terminate it"
     return Stop(code, f"the answer to {request} was lost: {what} may yet start; {look}")
+
+
+@contextmanager
+def lost_answers_said(aws: Aws, request: str, what: str) -> Iterator[None]:
+    """Around a request that starts something: says that it may have, if its answer is lost."""
+    try:
+        yield
+    except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
+        if was_refused(error):
+            raise
+        raise answer_lost(aws, error, request, what) from None

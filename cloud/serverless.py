@@ -6,9 +6,8 @@ import shlex
 
 import aws as cloud
 import iam
-from aws import FAILED, Aws, ClientError, Stop, explain
-from botocore.exceptions import HTTPClientError
-from runs import POLL_SECONDS, State, answer_lost, in_utc, job_arguments, was_refused
+from aws import FAILED, Aws, Stop, explain
+from runs import POLL_SECONDS, State, in_utc, job_arguments, lost_answers_said
 from upload import PYTHON, Code, upload_code
 
 # EMR Serverless starts so many executors at first; more than the most allowed fails at once
@@ -133,14 +132,9 @@ def start(aws: Aws, options) -> str:
     code = upload_code(aws, options.work, options.architecture)
     application = application_of(aws, options)
     request = run_request(aws, options, application, code)
-    try:
+    with lost_answers_said(aws, "StartJobRun", f"a run on application {application}"):
         # repeated without harm: boto3 adds a token that keeps one request from starting two runs
         run = aws.change("emr-serverless", "start_job_run", **request)
-    except (HTTPClientError, ClientError, KeyboardInterrupt) as error:
-        if was_refused(error):
-            raise
-        what = f"a run on application {application}"
-        raise answer_lost(aws, error, "StartJobRun", what) from None
     return f"{application}/{run['jobRunId']}"
 
 
