@@ -1436,16 +1436,17 @@ def recover(lake: Place) -> None:
         live = live_files(read_commit(lake, number))
         present = list_tables(lake)
         staged = lake.list("_etl/staging")
-        lost = [
-            key
-            for key, file in live.items()
-            if present.get(key, staged.get(file["staged"])) != file["bytes"]
-        ]
+        there = {key: staged.get(file["staged"]) for key, file in live.items()}
+        lost = lacking({**there, **present}, live)
         if live and not lost:
             publish(lake, number)
         elif number > newest(lake, "done"):
             warn(f"{lake.uri}: commit {number} can no longer be published; this run replaces it")
     clean(lake)
+
+
+def code_version() -> str:
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def fingerprint(run: Run) -> dict:
@@ -1457,7 +1458,7 @@ def fingerprint(run: Run) -> dict:
             "songs_partition_by": settings.songs_partition_by,
             "max_rejected": float(settings.max_rejected),
         },
-        "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "code": code_version(),
         "input_sha256": hashlib.sha256(listing(run)).hexdigest(),
     }
 
@@ -1507,7 +1508,7 @@ def summary(run: Run, code: int, error: str) -> dict:
         "input": run.settings.input,
         "output": run.settings.output,
         "versions": {
-            "etl": hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12],
+            "etl": code_version()[:12],
             "spark": pyspark.__version__,
             "python": sys.version.split()[0],
         },
