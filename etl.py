@@ -1801,7 +1801,9 @@ def show_progress(what: str, done: int, total: int) -> None:
 
 # What an error's text holds, and what to do about it; the first that matches is said.
 REMOTE_REMEDIES = {
-    "InvalidAccessKeyId": "AWS does not know this KEY; check it, and TOKEN if it begins with ASIA",
+    "InvalidAccessKeyId|Credential is mal-formed": (
+        "AWS does not know this KEY; check it, and TOKEN if it begins with ASIA"
+    ),
     "SignatureDoesNotMatch": "the SECRET does not fit the KEY; check it, and this machine's clock",
     "ExpiredToken|InvalidToken|SSOToken|UnauthorizedSSO": "the credentials expired; sign in again",
     "NoSuchBucket|UnknownStore": "there is no such bucket; check its name, and [AWS] ENDPOINT",

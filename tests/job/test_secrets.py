@@ -85,12 +85,26 @@ def test_no_line_of_dl_cfg_that_holds_a_secret_is_printed_or_kept(main, tmp_path
 VALUES = ("KEY", "SECRET", "TOKEN", "PROFILE", "REGION", "ENDPOINT")
 
 
+@pytest.fixture(scope="module")
+def answering(s3):
+    """The server, once it answers: before that, every key ends in the same error."""
+    s3.bucket("answering")
+    return s3
+
+
 @pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("canary", [CANARY.replace(" ", ""), CANARY])
-def test_no_value_of_aws_is_printed_or_kept_by_a_run_that_uses_it(main, s3, tmp_path, name, canary):
+def test_no_value_of_aws_is_printed_or_kept_by_a_run_that_uses_it(
+    main, answering, tmp_path, name, canary
+):
     """A server that repeats the key in its answer changes nothing."""
     harness.write_version(tmp_path / "in", 1)
-    values = {"KEY": KEY, "SECRET": "ordinary", "REGION": "us-east-1", "ENDPOINT": s3.endpoint}
+    values = {
+        "KEY": KEY,
+        "SECRET": "ordinary",
+        "REGION": "us-east-1",
+        "ENDPOINT": answering.endpoint,
+    }
     values[name] = canary
     if name == "PROFILE":
         del values["KEY"], values["SECRET"]
