@@ -72,6 +72,19 @@ ENVIRONMENT = {
     "AWS_USER_AGENT": "wrong",
     "AWS_DEFAULT_CONTENT_TYPE": "text/wrong",
 }
+# what follows a section's name in ~/.aws/config, and would lead them astray too
+PROFILE = f"""
+aws_access_key_id = AKIAWRONG
+aws_secret_access_key = wrong
+aws_session_token = wrong
+region = eu-north-1
+endpoint_url = {NOWHERE}
+use_fips_endpoint = true
+use_dualstack_endpoint = true
+s3 =
+    addressing_style = virtual
+    payload_signing_enabled = false
+"""
 CATALOG = """
     song_id STRING, title STRING, artist_id STRING, artist_name STRING,
     duration DOUBLE, year INT, location STRING, latitude DOUBLE, longitude DOUBLE

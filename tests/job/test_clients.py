@@ -1,23 +1,35 @@
 """One identity, endpoint and region for every client, whatever the environment says."""
 
 import os
+import re
 
 import pytest
-from helpers import ENVIRONMENT, KEY, NOWHERE, SECRET
+from helpers import ENVIRONMENT, KEY, NOWHERE, PROFILE, SECRET
+from proxy import bad_store
 
 import etl
 
 
 @pytest.fixture(scope="module")
-def config(s3, tmp_path_factory):
+def store(s3):
+    """A server that keeps the headers of each request, and does what it asks for."""
+    asked = []
+    with bad_store(s3.endpoint, lambda _, __, headers, ___: asked.append(headers)) as server:
+        server.asked = asked
+        yield server
+
+
+@pytest.fixture(scope="module")
+def config(s3, store, tmp_path_factory):
     s3.bucket("clients")
     folder = tmp_path_factory.mktemp("clients")
-    return s3.config(folder, "s3://clients/in", "s3://clients/lake")
+    return s3.config(folder, "s3://clients/in", "s3://clients/lake", endpoint=store.endpoint)
 
 
 @pytest.fixture
-def place(config, monkeypatch):
+def place(config, store, monkeypatch):
     """Opens OUTPUT of the settings with a changed environment."""
+    store.asked.clear()
     for name in [*ENVIRONMENT, "AWS_PROFILE"]:
         monkeypatch.delenv(name, raising=False)
 
@@ -31,30 +43,47 @@ def place(config, monkeypatch):
     return open_output
 
 
-@pytest.mark.parametrize("name", [*ENVIRONMENT, "all of them"])
-def test_no_variable_leads_a_client_astray(s3, place, name):
+def check_clients(store, lake, name):
     """obstore lists, reads, creates and copies, boto3 deletes, at the place of dl.cfg."""
-    given = ENVIRONMENT if name == "all of them" else {name: ENVIRONMENT[name]}
-    lake, _ = place(given)
     key = f"{name}/a"
     assert lake.create(key, b"rows")
     assert not lake.create(key, b"other")
     lake.copy(key, f"{name}/b")
     assert lake.list(name) == {key: 4, f"{name}/b": 4}
-    assert s3.client().get_object(Bucket="clients", Key=f"lake/{name}/b")["Body"].read() == b"rows"
-    assert lake.read(key) == b"rows"
+    assert lake.read(key) == lake.read(f"{name}/b") == b"rows"
     lake.delete(key)
     lake.delete_tree(name)
     assert lake.list(name) == {}
+    assert len(store.asked) >= 10
+    for headers in store.asked:
+        assert re.search(rf"={KEY}/\d+/us-east-1/s3/", headers["Authorization"]), str(headers)
+        assert "X-Amz-Security-Token" not in headers
 
 
-def test_hadoop_is_told_the_same_identity_endpoint_and_region(s3, place):
+@pytest.mark.parametrize("name", [*ENVIRONMENT, "all of them"])
+def test_no_variable_leads_a_client_astray(store, place, name):
+    given = ENVIRONMENT if name == "all of them" else {name: ENVIRONMENT[name]}
+    lake, _ = place(given)
+    check_clients(store, lake, name)
+
+
+@pytest.mark.parametrize("section", ["default", "profile wrong"])
+def test_no_profile_of_the_aws_programs_leads_a_client_astray(store, place, tmp_path, section):
+    (tmp_path / "aws").write_text(f"[{section}]{PROFILE}")
+    given = {"AWS_CONFIG_FILE": str(tmp_path / "aws")}
+    if section != "default":
+        given["AWS_PROFILE"] = "wrong"
+    lake, _ = place(given)
+    check_clients(store, lake, section)
+
+
+def test_hadoop_is_told_the_same_identity_endpoint_and_region(store, place):
     lake, session = place(ENVIRONMENT)
     options = etl.s3a_options([lake], session)
     assert options["fs.s3a.access.key"] == KEY
     assert options["fs.s3a.secret.key"] == SECRET
     assert options["fs.s3a.session.token"] == ""
-    assert options["fs.s3a.bucket.clients.endpoint"] == s3.endpoint
+    assert options["fs.s3a.bucket.clients.endpoint"] == store.endpoint
     assert options["fs.s3a.bucket.clients.endpoint.region"] == "us-east-1"
     assert options["fs.s3a.bucket.clients.path.style.access"] == "true"
 
