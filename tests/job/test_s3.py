@@ -1,10 +1,22 @@
 """The whole run through S3A and obstore against an S3 server that checks signatures."""
 
+import json
 import secrets
 from unittest.mock import MagicMock
 
 import pytest
-from helpers import ENVIRONMENT, KEY, SAMPLE, SECRET, all_tables, files_below, run_process
+from harness import WHOLE, published
+from helpers import (
+    ENVIRONMENT,
+    KEY,
+    PROFILE,
+    SAMPLE,
+    SECRET,
+    Result,
+    all_tables,
+    files_below,
+    run_process,
+)
 
 import etl
 
@@ -31,22 +43,36 @@ def download(client, prefix, folder):
     return folder / prefix.rstrip("/")
 
 
+def long_key(folder):
+    """A key of 1,024 bytes, the most that S3 allows; some servers allow 255 in a part of it."""
+    key = "/".join([folder, *["é" * 100] * 4])
+    return f"{key}/{'x' * (1018 - len(key.encode()))}.json"
+
+
 def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_written(
     s3, lake, job, tmp_path
 ):
     """In an environment that would lead each client astray, from a prefix that begins with `_`."""
+    (tmp_path / "aws").write_text(f"[profile wrong]{PROFILE}")
+    astray = {**ENVIRONMENT, "AWS_PROFILE": "wrong", "AWS_CONFIG_FILE": str(tmp_path / "aws")}
     config = s3.config(tmp_path, "s3://music/_in", "s3a://music/out")
+    longest = {long_key(f"_in/{side}") for side in ("song_data", "log_data")}
+    for key in longest:
+        lake.put_object(Bucket="music", Key=key, Body=b"not JSON")
     lake.put_object(Bucket="music", Key="_in/log_data/_a=b/hidden.json", Body=b"not JSON")
     for folder in ("song_data/A.json", "log_data/2018.json"):
         lake.put_object(Bucket="music", Key=f"_in/{folder}/", Body=b"")
     log = tmp_path / "events"
     log.mkdir()
     events = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log}"
-    env = {**ENVIRONMENT, "PYSPARK_SUBMIT_ARGS": f"{events} pyspark-shell"}
+    env = {**astray, "PYSPARK_SUBMIT_ARGS": f"{events} pyspark-shell"}
     done = run_process("--config", config, cwd=tmp_path, env=env, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     copy = download(lake, "out/", tmp_path / "copy")
     assert all_tables(copy) == all_tables(job(SAMPLE).output)
+    rejected = Result(0, "", "", copy).quarantine()
+    files = {row["file"].removeprefix("s3a://music/_in/") for row in rejected}
+    assert longest <= {f"_in/{file}" for file in files}
     assert not list(copy.glob("_etl/staging/*"))
     assert not list(copy.glob("_etl/probes/*"))
     written = [content for content, _ in files_below(copy).values()]
@@ -55,7 +81,7 @@ def test_the_sample_through_s3_has_the_rows_of_a_local_run_and_no_secret_is_writ
         assert SECRET.encode() not in text
         assert KEY.encode() not in text
 
-    again = run_process("--config", config, cwd=tmp_path, env=ENVIRONMENT)
+    again = run_process("--config", config, cwd=tmp_path, env=astray)
     assert (again.returncode, again.stderr) == (0, "")
     assert "Nothing to do" in again.stdout
 
@@ -138,9 +164,58 @@ def test_an_empty_object_is_input(main, config, lake):
     assert "song_data: 2 files to read" in result.out
 
 
-def test_a_key_of_the_greatest_length_is_input(main, config, lake):
-    """S3 allows 1,024 bytes; some servers allow 255 per part."""
-    key = "song_data/" + "/".join(["é" * 100] * 4) + "/x.json"
-    result, _ = pinned(main, config, lake, **{key: b"{}"})
-    assert result.code == 0, result.err
-    assert "song_data: 2 files to read" in result.out
+@pytest.fixture(scope="module")
+def versions(s3):
+    """A bucket that keeps what is overwritten or deleted, as older versions of its objects."""
+    client = s3.bucket("versions")
+    enabled = {"Status": "Enabled"}
+    client.put_bucket_versioning(Bucket="versions", VersioningConfiguration=enabled)
+
+    def change(key, body):
+        if body is None:
+            client.delete_object(Bucket="versions", Key=key)
+        else:
+            client.put_object(Bucket="versions", Key=key, Body=body)
+
+    return change
+
+
+def test_of_a_bucket_with_versions_the_newest_count_and_what_is_deleted_is_gone(
+    s3, main, versions, tmp_path
+):
+    """In the input, in the folders of the tables, and among the job's own records."""
+    config = s3.config(tmp_path, "s3://versions/in", "s3://versions/out")
+    settings = etl.read_settings(["--config", str(config)])
+    out = etl.open_place(settings.output, settings, etl.connect(settings))
+    for version in (1, 2, 3):
+        for side in ("song_data", "log_data"):
+            versions(f"in/{side}/a.json", json.dumps({"version": version}))
+            for body in ("no JSON", None):
+                versions(f"in/{side}/A/deleted.json", body)
+        for body in ("no Parquet", None):
+            versions("out/songs/deleted.parquet", body)
+        result = main("--config", config)
+        assert (result.code, result.err) == (0, "")
+        assert "song_data: 1 files to read, 0 others" in result.out
+        assert "log_data: 1 files to read, 0 others" in result.out
+        assert all(found == {version: WHOLE} for found in published(out).values())
+    assert "Nothing to do: commit 3" in main("--config", config).out
+    assert out.list("_etl/probes") == out.list("_etl/staging") == {}
+
+
+def test_an_object_that_is_deleted_while_it_is_read_is_not_read_as_an_older_version(
+    s3, main, versions, tmp_path, monkeypatch
+):
+    config = s3.config(tmp_path, "s3://versions/gone", "s3://versions/elsewhere")
+    for side in ("song_data", "log_data"):
+        versions(f"gone/{side}/a.json", '{"version": 1}')
+    build = etl.build
+
+    def meddle(run):
+        versions("gone/song_data/a.json", None)
+        build(run)
+
+    monkeypatch.setattr(etl, "build", meddle)
+    result = main("--config", config)
+    assert (result.code, len(result.err.splitlines())) == (1, 1)
+    assert "input changed while it was read: song_data/a.json; run again" in result.err
