@@ -147,11 +147,11 @@ def test_what_is_no_input_is_ignored_and_counted(job, tmp_path):
         path.write_text("not JSON")
     for side in ("song_data", "log_data"):
         (source / side / "broken.json").symlink_to("nowhere.json")
-    os.mkfifo(source / "log_data" / "pipe.json")
+        os.mkfifo(source / side / "pipe.json")
     result = job(source)
     assert result.code == 0, result.err
     assert result.report["events"]["lines"] == 3
-    assert "song_data: 1 files to read, 1 others ignored" in result.out
+    assert "song_data: 1 files to read, 2 others ignored" in result.out
     assert "log_data: 1 files to read, 9 others ignored" in result.out
 
 

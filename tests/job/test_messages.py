@@ -61,8 +61,9 @@ def test_words_in_names_are_no_errors(quick, tmp_path):
             assert words not in result.err
 
 
-def test_names_that_are_not_utf_8_are_refused(quick):
-    os.close(os.open(os.fsencode(quick.source) + b"/log_data/caf\xe9.json", os.O_CREAT))
+@pytest.mark.parametrize("side", ["song_data", "log_data"])
+def test_names_that_are_not_utf_8_are_refused(quick, side):
+    os.close(os.open(os.fsencode(quick.source / side) + b"/caf\xe9.json", os.O_CREAT))
     check_line(quick(), 2, "/in: a key cannot be addressed: its name is not UTF-8")
 
 

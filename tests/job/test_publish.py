@@ -1,5 +1,8 @@
 """Publishing: stage, commit, roll forward; any run may finish what another left."""
 
+import gzip
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -315,6 +318,37 @@ def test_a_done_that_is_newer_than_the_commits_is_passed(quick):
     assert "Nothing to do" in quick().out
 
 
+def test_a_commit_of_a_newer_version_of_the_job_may_say_more(quick):
+    """Keys that this version does not know, and a table, whose folder is not its to judge."""
+    output = quick().output
+    path = output / "_etl" / "commits" / "000000001.json"
+    record = json.loads(path.read_text())
+    record["tables"]["genres"] = {"rows": 1, "files": {"a.parquet": {"from": "b", "bytes": 3}}}
+    for known in (record, record["tables"]["songs"]):
+        known["newer"] = {"x": None}
+    path.write_text(json.dumps(record))
+    (output / "genres").mkdir()
+    (output / "genres" / "a.parquet").write_bytes(b"new")
+    assert "Nothing to do" in quick().out
+    again = quick("--force")
+    assert (again.code, again.err, again.versions()) == (0, "", {1})
+    assert (output / "genres" / "a.parquet").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_damaged_listing_of_the_input_harms_no_run_and_no_later_commit(quick, number):
+    """That of the newest commit, or one that a run left which did not live to commit."""
+    inputs = quick().output / "_etl" / "inputs"
+    whole = (inputs / "000000001.json.gz").read_bytes()
+    (inputs / f"{number:09d}.json.gz").write_bytes(whole[:20])
+    assert "Nothing to do" in quick().out
+    again = quick("--force")
+    assert (again.code, again.err, again.versions()) == (0, "", {1})
+    listing = gzip.decompress((inputs / "000000002.json.gz").read_bytes())
+    record = json.loads((again.output / "_etl" / "commits" / "000000002.json").read_text())
+    assert hashlib.sha256(listing).hexdigest() == record["input_sha256"]
+
+
 @pytest.mark.parametrize("table", etl.COLUMNS)
 def test_a_table_folder_that_is_a_file_stops_the_run_before_it_changes_anything(
     quick, tmp_path, table
@@ -328,11 +362,19 @@ def test_a_table_folder_that_is_a_file_stops_the_run_before_it_changes_anything(
     assert [path.name for path in (tmp_path / "output").iterdir()] == [table]
 
 
-def test_names_are_printed_without_control_characters(quick):
-    (quick().output / "songs" / "\x1b]0;title\x07x.parquet").touch()
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        (b"\x1b]0;title\x07x.parquet", "?]0;title?x.parquet"),
+        ("\u202ex\u2028.parquet".encode(), "?x?.parquet"),
+        (b"caf\xe9.parquet", "caf?.parquet"),
+    ],
+)
+def test_names_are_printed_without_control_characters(quick, name, printed):
+    os.close(os.open(os.fsencode(quick().output / "songs") + b"/" + name, os.O_CREAT))
     refused = quick()
-    assert (refused.code, "?]0;title?x.parquet" in refused.err) == (2, True)
-    assert "\x1b" not in refused.err
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert f"output/songs/{printed}: not written by this job" in refused.err
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="changes the user")
