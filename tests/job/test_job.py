@@ -112,6 +112,8 @@ def test_same_rows_in_other_time_zones_on_other_cores_and_from_other_files(
     os.symlink(SAMPLE / "song_data", tmp_path / "in" / "song_data")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "spark-defaults.conf").write_text(HOSTILE_DEFAULTS.format(zone=zone))
+    (tmp_path / "conf" / "spark-env.sh").write_text("echo a word; no-such-command; false\n")
+    (tmp_path / "conf" / "log4j2.properties").write_text("no name\n= no level\n")
     env = {
         "TZ": zone,
         "PYSPARK_SUBMIT_ARGS": f"--master local[{cores}] pyspark-shell",
@@ -123,7 +125,10 @@ def test_same_rows_in_other_time_zones_on_other_cores_and_from_other_files(
     assert all_tables(tmp_path / "out") == first_run[1]
 
 
-HOSTILE_DEFAULTS = """
+HOSTILE_DEFAULTS = """\ufeff# not a setting
+no_setting_of_spark 1
+spark.without.a.value
+= without a name
 spark.sql.session.timeZone {zone}
 spark.sql.ansi.enabled false
 spark.sql.caseSensitive false
@@ -171,6 +176,11 @@ def test_the_environment_that_java_and_python_read_does_no_harm(tmp_path):
     env = {
         "JAVA_TOOL_OPTIONS": "-Dfile.encoding=ISO-8859-1",
         "_JAVA_OPTIONS": "-Duser.language=tr",
+        "JDK_JAVA_OPTIONS": "-Duser.country=TR",
+        "HADOOP_CONF_DIR": "/nonexistent",
+        "SPARK_CONF_DIR": "/nonexistent",
+        "PYSPARK_PYTHON": "/nonexistent",
+        "PYSPARK_DRIVER_PYTHON": "/nonexistent",
         "PYTHONIOENCODING": "latin-1",
         "PYTHONWARNINGS": "error",
         "PYTHONDEVMODE": "",
