@@ -1094,9 +1094,9 @@ def keep_rejected(run: Run, kind: str, rejected: DataFrame) -> None:
     is_text = F.col("reason") != NOT_UTF8
     # url_decode would take "+" for a blank
     uri = F.url_decode(F.replace(F.col("file"), F.lit("+"), F.lit("%2B")))
-    # songs have a key there, logs a URI that Spark begins with file:/ or file:///
+    # songs have a key there, logs a URI that begins with s3a://, or with file:/ or file:///
     key = F.regexp_replace(
-        uri, f"^(file:)?/*{re.escape(run.source.uri.partition('//')[2].lstrip('/'))}/", ""
+        uri, f"^([a-z0-9]+:)?/*{re.escape(run.source.uri.partition('//')[2].lstrip('/'))}/", ""
     )
     base64 = F.translate(F.base64(F.col("line").cast("binary")), "\r\n", "")
     kept = rejected.select(
@@ -1818,6 +1818,7 @@ REMOTE_REMEDIES = {
     "S3AFileSystem not found": (
         "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION"
     ),
+    "bin/spark-submit": "SPARK_HOME names no folder of Spark; correct it, or unset it",
     "JAVA_GATEWAY|UnsupportedClassVersion|getSubject": (
         "Java did not start, or does not fit this Spark; set JAVA_HOME to Java 17 or 21"
     ),
@@ -1891,7 +1892,8 @@ def connect(settings: Settings):
             raise Stop(SETTINGS, f"no AWS credentials in {looked}; {remedy}")
         frozen = credentials.get_frozen_credentials()
     except ProfileNotFound:
-        raise Stop(SETTINGS, "AWS credentials: ~/.aws has no such profile; correct it") from None
+        remedy = "correct [AWS] PROFILE, or AWS_PROFILE in the environment"
+        raise Stop(SETTINGS, f"AWS credentials: ~/.aws has no such profile; {remedy}") from None
     except (BotoCoreError, OSError, ValueError) as error:
         # the last two come from a credential_process
         remedy = "correct [AWS], or sign in again"
@@ -1914,7 +1916,7 @@ def open_bucket(uri: str, aws: dict[str, str], session) -> Place:
         connect_timeout=5,
         read_timeout=ANSWER_SECONDS,
         retries={"max_attempts": 2},
-        s3={"addressing_style": "path"},
+        s3={"addressing_style": "path", "use_accelerate_endpoint": False},
         max_pool_connections=64,
     )
     options = {"endpoint_url": aws["ENDPOINT"] or None, "config": config}
@@ -2108,7 +2110,7 @@ def user_settings() -> set[str]:
     """Names of the settings in spark-defaults.conf."""
     folder = os.environ.get("SPARK_CONF_DIR") or f"{_find_spark_home()}/conf"
     path = Path(folder, "spark-defaults.conf")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     return {re.split(r"[\s=:]", line.strip())[0] for line in lines}
 
 

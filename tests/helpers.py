@@ -84,6 +84,7 @@ use_dualstack_endpoint = true
 s3 =
     addressing_style = virtual
     payload_signing_enabled = false
+    use_accelerate_endpoint = true
 """
 CATALOG = """
     song_id STRING, title STRING, artist_id STRING, artist_name STRING,

@@ -126,7 +126,7 @@ def test_no_credentials_anywhere(quick, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "~/.aws has no such profile; correct it"),
+        ("", "~/.aws has no such profile; correct [AWS] PROFILE, or AWS_PROFILE"),
         ("[profile p]\nsso_start_url = https://x\nsso_region = us-east-1\n", "sign in"),
         ("[profile p]\ncredential_process = /nonexistent\n", "AWS credentials: "),
         ("[profile p]\ncredential_process = echo no JSON\n", "AWS credentials: "),

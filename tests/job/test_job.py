@@ -150,7 +150,7 @@ spark.speculation true
 
 def start_spark(tmp_path, code, conf="", **env):
     """What a process prints that starts the job's session, with this spark-defaults.conf."""
-    (tmp_path / "spark-defaults.conf").write_text(conf)
+    (tmp_path / "spark-defaults.conf").write_text(conf, encoding="latin-1")
     start = "import etl; place = etl.open_place('file:///', None, None); "
     start += "spark = etl.start_spark(etl.Run(None, place, place)); jvm = spark._jvm; "
     env["SPARK_CONF_DIR"] = str(tmp_path)
@@ -159,8 +159,17 @@ def start_spark(tmp_path, code, conf="", **env):
     return done
 
 
+def test_a_spark_home_without_spark_is_an_error_of_settings(tmp_path):
+    env = {"SPARK_HOME": str(tmp_path)}
+    done = run_process("--output", str(tmp_path / "out"), cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert "SPARK_HOME names no folder of Spark; correct it, or unset it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_settings_of_the_user_win_over_the_jobs_own(tmp_path):
     conf = """
+        # für den Treiber, not in UTF-8
         spark.driver.memory            700m
         spark.driver.extraJavaOptions=-Dhttp.proxyHost=proxy
         spark.sql.shuffle.partitions:  3
