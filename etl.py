@@ -433,13 +433,21 @@ def stage_songs(lines: DataFrame) -> DataFrame:
     return classed(parsed, invalid, F.lit("record"), fields)
 
 
-def stage_catalog(records: DataFrame) -> DataFrame:
-    """One row per distinct valid song record; several may share a song_id (variants).
+def count_copies(records: DataFrame) -> DataFrame:
+    """One row per distinct song record and class; `copies` is how many lines hold it.
 
     Source   stage_songs
     """
-    accepted = records.where(F.col("class") == "record")
-    return accepted.drop("class", "file", "line", "reason").distinct()
+    fields = records.drop("file", "line", "reason").columns
+    return records.groupBy(*fields).agg(F.count("*").alias("copies"))
+
+
+def stage_catalog(counted: DataFrame) -> DataFrame:
+    """One row per distinct valid song record; several may share a song_id (variants).
+
+    Source   count_copies
+    """
+    return counted.where(F.col("class") == "record").drop("class", "copies")
 
 
 # ── Dimension tables ──────────────────────────────────────────────────────────────────────────
@@ -705,21 +713,26 @@ def check_account(run: Run, side: str, staged: DataFrame, account: Counter, acce
 def process_song_data(run: Run) -> DataFrame:
     """Song records in; songs and artists staged; returns the catalog, for matching plays."""
     packed = read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")
-    records = stage_songs(packed).cache()
-    account = Counter(dict(records.groupBy("class").count().collect()))
-    check_account(run, "song_data", records, account, "record")
-
+    records = stage_songs(packed)
     # read four times: to be counted, for songs, for artists, and to match plays
-    catalog = stage_catalog(records).cache()
-    counts = [F.count("*").alias("records"), F.count_distinct("song_id").alias("songs")]
-    distinct = catalog.agg(*counts).first()
+    counted = count_copies(records).cache()
+    counts = counted.groupBy("class").agg(
+        F.sum("copies").alias("lines"),
+        F.count("*").alias("distinct"),
+        F.count_distinct("song_id").alias("songs"),
+    )
+    classes = {row["class"]: row for row in counts.collect()}
+    account = Counter({name: row["lines"] for name, row in classes.items()})
+    check_account(run, "song_data", records, account, "record")
+    kept = classes["record"]
     run.songs.update(
         malformed=account["malformed"],
         invalid=account["invalid"],
-        duplicate=account["record"] - distinct["records"],
-        variant=distinct["records"] - distinct["songs"],
-        songs=distinct["songs"],
+        duplicate=kept["lines"] - kept["distinct"],
+        variant=kept["distinct"] - kept["songs"],
+        songs=kept["songs"],
     )
+    catalog = stage_catalog(counted)
     # without a number, Spark takes one task for so few bytes, even into thousands of folders
     tasks = run.spark.sparkContext.defaultParallelism
     folders = run.partitions("songs")
