@@ -172,6 +172,8 @@ class World:
         # requests that act when nobody waits for an answer any longer
         self.late = []
         self.is_late = False
+        # a run has finished a commit that somebody had lost meanwhile
+        self.is_done_astray = False
         self.calm()
 
     def calm(self) -> None:
@@ -265,6 +267,8 @@ class World:
         self.files[key] = data
         if key.startswith("_etl/commits/"):
             self.committed(run, json.loads(data))
+        if key.startswith("_etl/done/") and int(key[-9:]) > self.newest("commits"):
+            self.is_done_astray = True
         if is_table(key):
             if self.contents.setdefault(key, data) != data and not self.had_accident:
                 raise Broken(f"a reader gets other bytes under the same name, {key}")
@@ -331,8 +335,8 @@ class World:
         return (
             list(self.found.values()) == [len(TABLES)]
             and self.whole_versions() == {self.version}
-            # a late request may have left a later `done`, of a commit that was lost
             and f"_etl/done/{newest:09d}" in self.files
+            and (newest == self.newest("done") or self.is_done_astray)
             and not leftover
         )
 
