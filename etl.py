@@ -433,21 +433,10 @@ def stage_songs(lines: DataFrame) -> DataFrame:
     return classed(parsed, invalid, F.lit("record"), fields)
 
 
-def count_copies(records: DataFrame) -> DataFrame:
-    """One row per distinct song record and class; `copies` is how many lines hold it.
-
-    Source   stage_songs
-    """
+def stage_catalog(records: DataFrame) -> DataFrame:
+    """One row per distinct record and class, with its number of `copies`; variants are several."""
     fields = records.drop("file", "line", "reason").columns
     return records.groupBy(*fields).agg(F.count("*").alias("copies"))
-
-
-def stage_catalog(counted: DataFrame) -> DataFrame:
-    """One row per distinct valid song record; several may share a song_id (variants).
-
-    Source   count_copies
-    """
-    return counted.where(F.col("class") == "record").drop("class", "copies")
 
 
 # ── Dimension tables ──────────────────────────────────────────────────────────────────────────
@@ -712,31 +701,29 @@ def check_account(run: Run, side: str, staged: DataFrame, account: Counter, acce
 
 def process_song_data(run: Run) -> DataFrame:
     """Song records in; songs and artists staged; returns the catalog, for matching plays."""
-    packed = read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed")
-    records = stage_songs(packed)
+    records = stage_songs(read_packed_songs(run.spark, f"{run.lake.uri}/{run.staging}/packed"))
     # read four times: to be counted, for songs, for artists, and to match plays
-    counted = count_copies(records).cache()
-    counts = counted.groupBy("class").agg(
+    distinct = stage_catalog(records).cache()
+    counts = distinct.groupBy("class").agg(
         F.sum("copies").alias("lines"),
         F.count("*").alias("distinct"),
         F.count_distinct("song_id").alias("songs"),
     )
-    classes = {row["class"]: row for row in counts.collect()}
-    account = Counter({name: row["lines"] for name, row in classes.items()})
+    found = {row["class"]: row for row in counts.collect()}
+    account = Counter({name: row["lines"] for name, row in found.items()})
     check_account(run, "song_data", records, account, "record")
-    kept = classes["record"]
+    valid = found["record"]
     run.songs.update(
         malformed=account["malformed"],
         invalid=account["invalid"],
-        duplicate=kept["lines"] - kept["distinct"],
-        variant=kept["distinct"] - kept["songs"],
-        songs=kept["songs"],
+        duplicate=valid["lines"] - valid["distinct"],
+        variant=valid["distinct"] - valid["songs"],
+        songs=valid["songs"],
     )
-    catalog = stage_catalog(counted)
+    catalog = distinct.where(F.col("class") == "record")
     # without a number, Spark takes one task for so few bytes, even into thousands of folders
     tasks = run.spark.sparkContext.defaultParallelism
-    folders = run.partitions("songs")
-    stage_table(run, "songs", songs_table(catalog).repartition(tasks, *folders))
+    stage_table(run, "songs", songs_table(catalog).repartition(tasks, *run.partitions("songs")))
     stage_table(run, "artists", artists_table(catalog))
     return catalog
 
