@@ -268,7 +268,7 @@ class World:
         if key.startswith("_etl/commits/"):
             self.committed(run, json.loads(data))
         if key.startswith("_etl/done/") and int(key[-9:]) > self.newest("commits"):
-            self.is_done_astray = True
+            self.is_done_astray = self.had_accident
         if is_table(key):
             if self.contents.setdefault(key, data) != data and not self.had_accident:
                 raise Broken(f"a reader gets other bytes under the same name, {key}")
