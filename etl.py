@@ -1818,6 +1818,7 @@ REMOTE_REMEDIES = {
     "S3AFileSystem not found": (
         "Spark lacks hadoop-aws; add --packages org.apache.hadoop:hadoop-aws:VERSION"
     ),
+    "BindException": "this machine has no such address; correct SPARK_LOCAL_IP, or unset it",
     "bin/spark-submit": "SPARK_HOME names no folder of Spark; correct it, or unset it",
     "JAVA_GATEWAY|UnsupportedClassVersion|getSubject": (
         "Java did not start, or does not fit this Spark; set JAVA_HOME to Java 17 or 21"
@@ -2083,10 +2084,13 @@ def check_java() -> None:
         asked = subprocess.run(
             [java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
-        version = re.search(r'version "(?:1\.)?(\d+)', asked.stderr)
-        if version and lowest <= int(version[1]) <= highest:
+        words = " ".join(asked.stderr.split())
+        version = re.search(r'version "(?:1\.)?(\d+)', words)
+        if not version:
+            raise Stop(SETTINGS, f"{java} cannot tell its version; it says: {words[:300]}")
+        if lowest <= int(version[1]) <= highest:
             return
-        found = f"{java} is Java {version[1] if version else 'of an unknown version'}"
+        found = f"{java} is Java {version[1]}"
     remedy = "install Java 17 or 21, and set JAVA_HOME to its folder"
     raise Stop(SETTINGS, f"{found}, which Spark {pyspark.__version__} cannot use; {remedy}")
 
@@ -2158,9 +2162,11 @@ def start_context(options: dict[str, str]) -> None:
             SparkContext(conf=conf.setAppName("sparkify-etl"), gateway=gateway)
         except Exception as error:
             words.seek(0)
-            said = [text for text in words if re.search("(?i)error|exception|unresolved", text)]
+            # a line of Spark's own log, with " ERROR ", says less than the exception
+            telling = re.compile("^(?!.* ERROR ).*(?i:error|exception|unresolved)")
+            said = [text.strip() for text in words if telling.search(text)]
             stop = explain(RuntimeError(" ".join([*said, one_line(error)])), "Spark")
-            details = f": {said[0].strip()}" if said else ""
+            details = f": {said[0]}" if said else ""
             raise Stop(stop.code, f"{stop}{details}") from None
 
 

@@ -167,6 +167,14 @@ def test_a_spark_home_without_spark_is_an_error_of_settings(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_address_that_this_machine_lacks_is_named_with_its_variable(tmp_path):
+    env = {"SPARK_LOCAL_IP": "192.0.2.1"}
+    done = run_process("--output", str(tmp_path / "out"), cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert "correct SPARK_LOCAL_IP, or unset it (BindException)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_settings_of_the_user_win_over_the_jobs_own(tmp_path):
     conf = """
         # für den Treiber, not in UTF-8
