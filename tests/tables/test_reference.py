@@ -142,9 +142,26 @@ def inputs(draw):
     return [*songs, *anchors[0]], [*logs, *anchors[1]]
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.fixture(params=["little", "much"])
+def spark_for(request, spark):
+    """Spark as it is for little input, and for much: with generated code and adaptive plans."""
+    much = {
+        "spark.sql.codegen.wholeStage": "true",
+        "spark.sql.codegen.factoryMode": "FALLBACK",
+        "spark.sql.adaptive.enabled": "true",
+    }
+    before = {name: spark.conf.get(name) for name in much}
+    if request.param == "much":
+        for name, value in much.items():
+            spark.conf.set(name, value)
+    yield request.param
+    for name, value in before.items():
+        spark.conf.set(name, value)
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(given_input=inputs())
-def test_generated_input_gives_the_reference_answers(job, tmp_path_factory, given_input):
+def test_generated_input_gives_the_reference_answers(job, spark_for, tmp_path_factory, given_input):
     songs, logs = given_input
     folder = tmp_path_factory.mktemp("generated")
     write_input(folder / "in", songs, [[data] for data in logs])
