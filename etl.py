@@ -817,12 +817,12 @@ def begin(run: Run) -> dict:
     with run.phase("begin", "Checking OUTPUT", run.lake.uri):
         # a file of another program stops the run before it changes anything
         check_folders(run.lake)
-        list_tables(run.lake)
+        present = list_tables(run.lake)
         prove_create_if_absent(run)
         if not run.settings.dry_run:
             recover(run.lake)
         base = newest_commit(run.lake)
-        run.number = next_number(run.lake)
+        run.number = next_number(run.lake, present)
     list_input(run)
     check_names(run)
     return base
@@ -841,7 +841,7 @@ def build(run: Run) -> None:
         process_plays(run, plays, catalog)
     with run.phase("audit", "Auditing the tables", "Spark"):
         # listed first: a file that is lost later stops the audit or the commit
-        files = {table: staged_files(run, table) for table in COLUMNS}
+        files = staged_files(run)
         rows = audit(run)
         for table in COLUMNS:
             run.tables[table] = {"rows": rows[table], "files": files[table]}
@@ -1226,9 +1226,9 @@ def newest(lake: Place, folder: str) -> int:
     return max(numbers(lake, folder), default=0)
 
 
-def next_number(lake: Place) -> int:
+def next_number(lake: Place, present: Iterable[str]) -> int:
     """One more than any number in use; names of files count too, in case `_etl/` was lost."""
-    used = [int(OURS.fullmatch(key)[1]) for key in list_tables(lake)]
+    used = [int(OURS.fullmatch(key)[1]) for key in present]
     return max([0, *used, newest(lake, "commits"), newest(lake, "done")]) + 1
 
 
@@ -1392,8 +1392,9 @@ def publish(lake: Place, number: int) -> None:
         present = list_tables(lake)
         # older files stay until the new ones are whole
         wrong = lacking(present, live)
-        if not wrong:
-            in_parallel(lake.delete, superseded(present, number, live))
+        older = superseded(present, number, live)
+        if older and not wrong:
+            in_parallel(lake.delete, older)
             wrong = superseded(list_tables(lake), number, live)
         if wrong:
             raise FileNotFoundError(f"{wrong[0]} is not as the commit lists it")
@@ -1415,7 +1416,10 @@ def clean(lake: Place) -> None:
     yesterday = run_id(datetime.now(UTC) - timedelta(days=1))
     probes = [key for key in lake.list("_etl/probes") if key.rpartition("/")[2] < yesterday]
     in_parallel(lake.delete, probes)
-    number = max(numbers(lake, "done") & numbers(lake, "commits"), default=0)
+    published = numbers(lake, "done") & numbers(lake, "commits")
+    if not published:
+        return
+    number = max(published)
     commit = read_commit(lake, number)
     if commit["commit"] != number:
         return
@@ -1475,15 +1479,15 @@ def is_current(run: Run, base: dict) -> bool:
     return is_same and live == list_tables(run.lake)
 
 
-def staged_files(run: Run, table: str) -> dict[str, dict]:
-    """Final name, in the table's folder, of each file that Spark staged."""
-    root = f"{run.staging}/{table}/"
-    files = {}
-    for key, size in sorted(run.lake.list(root.rstrip("/")).items()):
-        folder, _, name = key.removeprefix(root).rpartition("/")
+def staged_files(run: Run) -> dict[str, dict[str, dict]]:
+    """Table by table, the final name, in the table's folder, of each file that Spark staged."""
+    files = {table: {} for table in COLUMNS}
+    for key, size in sorted(run.lake.list(run.staging).items()):
+        table, _, path = key.removeprefix(f"{run.staging}/").partition("/")
+        folder, _, name = path.rpartition("/")
         if name.startswith("part-") and name.endswith(".parquet"):
-            final = f"c{run.number:09d}-{run.id[-8:]}-{len(files):05d}.parquet"
-            files[f"{folder}/{final}".lstrip("/")] = {"staged": key, "bytes": size}
+            final = f"c{run.number:09d}-{run.id[-8:]}-{len(files[table]):05d}.parquet"
+            files[table][f"{folder}/{final}".lstrip("/")] = {"staged": key, "bytes": size}
     return files
 
 

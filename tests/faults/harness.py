@@ -72,7 +72,7 @@ def build(run):
         for folder, rows in parts.items():
             key = f"{run.staging}/{table}/{folder}part-0.parquet"
             real_put(run.lake.store, key, parquet(version, rows))
-        run.tables[table] = {"rows": ROWS, "files": etl.staged_files(run, table)}
+        run.tables[table] = {"rows": ROWS, "files": etl.staged_files(run)[table]}
     run.events.update(dict.fromkeys(("lines", "matched", "ambiguous", *etl.EVENT_CLASSES), 0))
     run.songs.update(dict.fromkeys(etl.SONG_CLASSES, 0))
 

@@ -19,7 +19,7 @@ MUTANTS = {
 """,
     },
     "older files go after the new ones are seen to be whole": {
-        "        if not wrong:\n": "        if True:\n",
+        "        if older and not wrong:\n": "        if older:\n",
     },
     "files of a later commit are not for an earlier one to judge": {
         "if int(OURS.fullmatch(key)[1]) <= number and key not in live": "if key not in live",
@@ -37,14 +37,14 @@ MUTANTS = {
         "    if not lacking(present, live):\n": "    if False:\n",
     },
     "staging of a commit stays until it is done": {
-        """    number = max(numbers(lake, "done") & numbers(lake, "commits"), default=0)
-""": """    number = newest(lake, "commits")
+        """    published = numbers(lake, "done") & numbers(lake, "commits")
+""": """    published = numbers(lake, "commits")
 """,
     },
     "the number is taken before the input is listed": {
         """    check_names(run)
     return base
-""": """    run.number = next_number(run.lake)
+""": """    run.number = next_number(run.lake, list_tables(run.lake))
     return newest_commit(run.lake)
 """,
     },
@@ -69,7 +69,7 @@ MUTANTS = {
         ),
     },
     "files are listed before they are audited": {
-        """"files": files[table]}""": """"files": staged_files(run, table)}""",
+        """"files": files[table]}""": """"files": staged_files(run)[table]}""",
     },
     "a damaged commit is not published": {
         """        if commit["commit"] != number:

@@ -23,7 +23,7 @@ def staged(lake, number, content=b"rows"):
     run = etl.Run(etl.read_settings([]), lake, lake, number=number)
     for table in etl.COLUMNS:
         lake.create(f"{run.staging}/{table}/part-0.parquet", content)
-        run.tables[table] = {"rows": 1, "files": etl.staged_files(run, table)}
+        run.tables[table] = {"rows": 1, "files": etl.staged_files(run)[table]}
     return run
 
 
