@@ -2167,8 +2167,8 @@ def start_context(options: dict[str, str]) -> None:
         except Exception as error:
             words.seek(0)
             # a line of Spark's own log, with " ERROR ", says less than the exception
-            telling = re.compile("^(?!.* ERROR ).*(?i:error|exception|unresolved)")
-            said = [text.strip() for text in words if telling.search(text)]
+            lines = [text.strip() for text in words if " ERROR " not in text]
+            said = [text for text in lines if re.search("(?i)error|exception|unresolved", text)]
             stop = explain(RuntimeError(" ".join([*said, one_line(error)])), "Spark")
             details = f": {said[0]}" if said else ""
             raise Stop(stop.code, f"{stop}{details}") from None
