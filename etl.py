@@ -2088,7 +2088,8 @@ def check_java() -> None:
         asked = subprocess.run(
             [java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
-        words = " ".join(asked.stderr.split())
+        # options of the environment, which Java repeats, may hold a password
+        words = " ".join(re.sub(r"(Picked up \w+).*", r"\1;", asked.stderr).split())
         version = re.search(r'version "(?:1\.)?(\d+)', words)
         if not version:
             raise Stop(SETTINGS, f"{java} cannot tell its version; it says: {words[:300]}")

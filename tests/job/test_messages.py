@@ -146,9 +146,12 @@ def test_each_spark_has_its_javas(quick, tmp_path, monkeypatch, spark, java, fit
     assert quick("--dry-run").code == (0 if fits else 2)
 
 
-def test_a_java_that_does_not_start_is_quoted(quick, monkeypatch):
-    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xmx1x")
-    check_line(quick(), 2, "/java cannot tell its version; it says: ", "-Xmx1x")
+def test_a_java_that_does_not_start_is_quoted_without_the_options_it_repeats(quick, monkeypatch):
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dpassword=canary -Xmx1x")
+    result = quick()
+    check_line(result, 2, "/java cannot tell its version; it says: Picked up JAVA_TOOL_OPTIONS;")
+    assert "Invalid maximum heap size: -Xmx1x" in result.err
+    assert "canary" not in result.err
 
 
 def test_no_java_is_said_with_the_place_where_it_was_looked_for(quick, tmp_path, monkeypatch):
