@@ -42,7 +42,11 @@ def spark():
         .config("spark.sql.adaptive.enabled", "false")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+        # one compiler alone reserves 48 MB for its code, which generated code fills in minutes
+        .config(
+            "spark.driver.extraJavaOptions",
+            "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
+        )
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")

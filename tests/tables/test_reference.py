@@ -154,12 +154,12 @@ def spark_for(request, spark):
     if request.param == "much":
         for name, value in much.items():
             spark.conf.set(name, value)
-    yield request.param
+    yield
     for name, value in before.items():
         spark.conf.set(name, value)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(given_input=inputs())
 def test_generated_input_gives_the_reference_answers(job, spark_for, tmp_path_factory, given_input):
     songs, logs = given_input
