@@ -1,7 +1,5 @@
 """One Spark session for each process of the tests, one S3 server, one OUTPUT of the sample."""
 
-import contextlib
-import io
 import json
 
 import pytest
@@ -9,7 +7,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 import etl
-from tests.helpers import SAMPLE, Result, S3Server
+from tests.helpers import SAMPLE, S3Server, run_main
 
 
 def pytest_addoption(parser):
@@ -89,15 +87,6 @@ def job(spark, monkeypatch, tmp_path):
         return result
 
     return run
-
-
-def run_main(*arguments, output):
-    """Calls etl.main; what it says is kept."""
-    out = io.StringIO()
-    err = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = etl.main([str(argument) for argument in arguments])
-    return Result(code, out.getvalue(), err.getvalue(), output)
 
 
 @pytest.fixture(scope="session")

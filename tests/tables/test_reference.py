@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -200,7 +201,11 @@ def spark_for(request, spark):
         spark.conf.set(name, value)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# EXAMPLES=100 looks further; each example takes a run of the job
+EXAMPLES = int(os.environ.get("EXAMPLES", "4"))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(given_input=inputs())
 def test_generated_input_gives_the_reference_answers(
     check, spark_for, tmp_path_factory, given_input

@@ -1,6 +1,7 @@
 """songplays: every play once, matched to at most one song."""
 
 import hashlib
+from itertools import pairwise
 
 import pytest
 from pyspark.sql import Observation
@@ -158,7 +159,7 @@ def test_contents_are_ordered_by_one_field_after_the_other(copies):
     """Of each two neighbours, the copy that is lower in the first is kept."""
     names = list(LOWEST)
     events = []
-    for item, pair in enumerate(zip(names, names[1:])):
+    for item, pair in enumerate(pairwise(names)):
         events += [play(itemInSession=item, **{name: LOWEST[name]}) for name in pair]
     found = {}
     for row in copies(*events).where("outcome = 'songplays'").collect():
