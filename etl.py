@@ -14,14 +14,6 @@ Writes  OUTPUT/TABLE/      songplays, users, songs, artists, time, as Parquet;
     spark-submit etl.py    on a cluster
 
 Settings come from the command line, dl.local.cfg and dl.cfg; see README.md.
-
-Words   dataset    song_data or log_data
-        location   a folder or an S3 prefix; `source` is that of INPUT, `lake` that of OUTPUT
-        manifest   the listing of the input that a run works from
-        play       an event of the page NextSong; songplays keeps one row of each
-        counts     how many lines ended in each class, such as songplays or malformed
-        staged     written below OUTPUT/_etl/staging, which no reader of the tables sees
-        commit     a numbered record of all files that the five tables consist of
 """
 
 from __future__ import annotations
@@ -470,22 +462,43 @@ SONG_PLACE = {
     "artist_longitude": "longitude",
 }
 ACCEPTED = ("play", "out_of_scope", "record")
+# why a well-formed record is invalid: the first that applies, NULL if none does
+INVALID_EVENT = """
+    CASE
+        WHEN coalesce(record.page, '') = '' THEN 'page is missing'
+        WHEN record.ts IS NULL THEN 'ts is missing'
+        WHEN record.ts NOT BETWEEN 946684800000 AND 4102444799999
+            THEN 'ts is outside the years 2000 to 2099 in milliseconds'
+        WHEN record.userId != '' AND NOT coalesce(
+            try_cast(record.userId AS BIGINT) >= 0
+            AND CAST(try_cast(record.userId AS BIGINT) AS STRING) = record.userId, false
+        ) THEN 'userId is not a number'
+        WHEN record.page != 'NextSong' THEN NULL
+        WHEN coalesce(record.userId, '') = '' THEN 'userId of a play is missing'
+        WHEN record.sessionId IS NULL THEN 'sessionId of a play is missing'
+        WHEN record.itemInSession IS NULL THEN 'itemInSession of a play is missing'
+    END
+"""
+INVALID_SONG = r"""
+    CASE
+        WHEN coalesce(record.song_id, '') = '' THEN 'song_id is missing'
+        WHEN coalesce(record.title, '') = '' THEN 'title is missing'
+        WHEN coalesce(record.artist_id, '') = '' THEN 'artist_id is missing'
+        WHEN coalesce(record.artist_name, '') = '' THEN 'artist_name is missing'
+        WHEN record.duration IS NULL THEN 'duration is missing'
+        WHEN record.duration <= 0 THEN 'duration is not positive'
+        WHEN record.artist_id RLIKE r'[\x00-\x1f]|^__HIVE_DEFAULT_PARTITION__$'
+            THEN 'artist_id cannot name a folder'
+    END
+"""
 
 
-def text_of(name: str) -> Column:
+def text_of(name: str, alias: str) -> str:
     """A text field of the record, as written; "" and NULL are both NULL."""
-    return F.nullif(F.col(f"record.{name}"), F.lit(""))
+    return f"nullif(record.{name}, '') AS {alias}"
 
 
-def first_missing(**fields: Column) -> Column:
-    """Says which of these fields a record lacks; NULL if it has them all."""
-    reasons = [F.when(value.isNull(), f"{name} is missing") for name, value in fields.items()]
-    return F.coalesce(*reasons)
-
-
-def classify(
-    parsed: DataFrame, invalid: Column, accepted: Column, fields: list[Column]
-) -> DataFrame:
+def classify(parsed: DataFrame, invalid: str, accepted: str, fields: list[str]) -> DataFrame:
     """One row per line: file, class, reason, line, bytes and the fields.
 
     Columns  class: blank, malformed, invalid, or what `accepted` says
@@ -495,18 +508,18 @@ def classify(
     is_malformed = F.col("malformed").isNotNull()
     # asked of malformed lines alone: of all lines it takes 8 of 90 CPU seconds at a million events
     is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
-    reason = F.when(is_malformed, F.when(~is_blank, F.col("malformed"))).otherwise(invalid)
+    reason = F.when(is_malformed, F.when(~is_blank, F.col("malformed"))).otherwise(F.expr(invalid))
     without_cr = F.expr("trim(TRAILING '\r' FROM line)")
     return parsed.select(
         "file",
         F.when(is_malformed, F.when(is_blank, "blank").otherwise("malformed"))
-        .when(invalid.isNotNull(), "invalid")
-        .otherwise(accepted)
+        .when(reason.isNotNull(), "invalid")
+        .otherwise(F.expr(accepted))
         .alias("class"),
         reason.alias("reason"),
         F.when(reason.isNotNull(), without_cr).alias("line"),
         F.octet_length("line").alias("bytes"),
-        *fields,
+        *map(F.expr, fields),
     )
 
 
@@ -516,28 +529,11 @@ def stage_events(lines: DataFrame) -> DataFrame:
     Columns  as `classify` describes; an accepted line is a play or out_of_scope
     Units    ts in epoch milliseconds, length in seconds
     """
-    ts = F.col("record.ts")
-    # the years 2000 to 2099
-    in_range = ts.between(946_684_800_000, 4_102_444_799_999)
-    page = text_of("page")
-    is_play = page == "NextSong"
-    user_text = text_of("userId")
-    user_id = F.expr("try_cast(record.userId AS BIGINT)")
-    is_number = (user_id >= 0) & (user_id.cast("string") == user_text)
-    keys = {name: F.col(f"record.{name}") for name in ("sessionId", "itemInSession")}
-    invalid = F.coalesce(
-        first_missing(page=page, ts=ts),
-        F.when(~in_range, "ts is outside 2000 to 2099 (it counts milliseconds)"),
-        F.when(
-            user_text.isNotNull() & ~F.coalesce(is_number, F.lit(False)), "userId is not a number"
-        ),
-        F.when(is_play, first_missing(userId=user_id, **keys)),
-    )
-    fields = [user_id.alias("user_id")]
-    fields += [text_of(name).alias(alias) for name, alias in EVENT_TEXTS.items()]
-    fields += [F.col(f"record.{name}").alias(alias) for name, alias in EVENT_NUMBERS.items()]
-    accepted = F.when(is_play, "play").otherwise("out_of_scope")
-    return classify(parse_lines(lines, EVENT), invalid, accepted, fields)
+    accepted = "if(record.page = 'NextSong', 'play', 'out_of_scope')"
+    fields = ["try_cast(record.userId AS BIGINT) AS user_id"]
+    fields += [text_of(name, alias) for name, alias in EVENT_TEXTS.items()]
+    fields += [f"record.{name} AS {alias}" for name, alias in EVENT_NUMBERS.items()]
+    return classify(parse_lines(lines, EVENT), INVALID_EVENT, accepted, fields)
 
 
 def stage_plays(events: DataFrame) -> DataFrame:
@@ -561,43 +557,31 @@ def stage_songs(lines: DataFrame) -> DataFrame:
     """One row per song record, with its class; an accepted one is a `record`.
 
     Columns  as `classify` describes
-    Units    duration in seconds; latitude and longitude in degrees, NULL outside ±90 and ±180
+    Units    duration in seconds; latitude and longitude in degrees, NULL outside ±90 and ±180;
+             year 0 is unknown
     """
-    texts = {name: text_of(name) for name in ("song_id", "title", "artist_id", "artist_name")}
-    duration = F.col("record.duration")
-    latitude = F.col("record.artist_latitude")
-    longitude = F.col("record.artist_longitude")
-    # Spark writes such an artist_id as a folder of another name, or not at all
-    no_folder = texts["artist_id"].rlike(r"[\x00-\x1f]|^__HIVE_DEFAULT_PARTITION__$")
-    invalid = F.coalesce(
-        first_missing(**texts, duration=duration),
-        F.when(duration <= 0, "duration is not positive"),
-        F.when(no_folder, "artist_id cannot name a folder"),
-    )
-    fields = [text.alias(name) for name, text in texts.items()]
-    fields += [
-        duration.alias("duration"),
-        F.col("record.year").alias("year"),
-        text_of("artist_location").alias("location"),
-        F.when(latitude.between(-90, 90), latitude).alias("latitude"),
-        F.when(longitude.between(-180, 180), longitude).alias("longitude"),
-    ]
     parsed = parse_lines(lines, SONG, coordinates=("artist_latitude", "artist_longitude"))
-    return classify(parsed, invalid, F.lit("record"), fields)
+    fields = [
+        "record.song_id",
+        "record.title",
+        "record.artist_id",
+        "record.artist_name",
+        "record.duration",
+        "coalesce(record.year, 0) AS year",
+        text_of("artist_location", "location"),
+        "if(abs(record.artist_latitude) <= 90, record.artist_latitude, NULL) AS latitude",
+        "if(abs(record.artist_longitude) <= 180, record.artist_longitude, NULL) AS longitude",
+    ]
+    return classify(parsed, INVALID_SONG, "'record'", fields)
 
 
 def distinct_records(staged: DataFrame) -> DataFrame:
     """One row per distinct valid song record; several may share a song_id (variants).
 
     Source   stage_songs
-    Units    year 0 is unknown
     """
-    return (
-        staged.where(F.col("class") == "record")
-        .withColumn("year", F.coalesce("year", F.lit(0)))
-        .drop("class", "file", "line", "reason", "bytes")
-        .distinct()
-    )
+    records = staged.where(F.col("class") == "record")
+    return records.drop("class", "file", "line", "reason", "bytes").distinct()
 
 
 class Classes(NamedTuple):
@@ -770,14 +754,13 @@ def dedupe_plays(plays: DataFrame) -> DataFrame:
 
 def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
     """Counts, while the rows pass by, what became of the copies of plays."""
-    outcome = F.col("outcome")
-    names = ("songplays", "duplicate", "key_conflict")
-    has_song = (outcome == "songplays") & F.col("song_id").isNotNull()
     return deduped.observe(
         outcomes,
-        *[F.count_if(outcome == name).alias(name) for name in names],
-        F.count_if(has_song).alias("matched"),
-        F.count_if(has_song & (F.col("candidates") > 1)).alias("ambiguous"),
+        F.expr("count_if(outcome = 'songplays') AS songplays"),
+        F.expr("count_if(outcome = 'duplicate') AS duplicate"),
+        F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
+        F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
+        F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
     )
 
 
@@ -871,10 +854,20 @@ def as_lines(conflicts: DataFrame) -> DataFrame:
 
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
-
-def check(what: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise Stop(FAILED, f"audit: {what}: {found:,}, but {expected:,} are right")
+# what is counted, how many there are, and how many distinct keys
+AUDIT = """
+    SELECT 'users', count(*), count(DISTINCT user_id) FROM {users}
+    UNION ALL SELECT 'songs', count(*), count(DISTINCT song_id) FROM {songs}
+    UNION ALL SELECT 'artists', count(*), count(DISTINCT artist_id) FROM {artists}
+    UNION ALL SELECT 'time', count(*), count(start_time) FROM {time}
+    UNION ALL SELECT 'songplays', count(*), count(songplay_id) FROM {songplays}
+    UNION ALL SELECT 'plays without their user', count(*), 0
+        FROM {songplays} LEFT ANTI JOIN {users} USING (user_id) WHERE user_id IS NOT NULL
+    UNION ALL SELECT 'plays without their song', count(*), 0
+        FROM {songplays} LEFT ANTI JOIN {songs} USING (song_id) WHERE song_id IS NOT NULL
+    UNION ALL SELECT 'plays without their artist', count(*), 0
+        FROM {songplays} LEFT ANTI JOIN {artists} USING (artist_id) WHERE artist_id IS NOT NULL
+"""
 
 
 def audit(spark: SparkSession, run: Run) -> None:
@@ -890,24 +883,19 @@ def audit(spark: SparkSession, run: Run) -> None:
     made = {table: figures["rows"] for table, figures in run.summary["tables"].items()}
     check("log lines of all classes", sum(map(events.get, EVENT_CLASSES)), events["lines"])
     check("song records of all classes", sum(map(songs.get, SONG_CLASSES)), songs["records"])
-    check("rows of songplays", made["songplays"], events["songplays"])
-    folder = literal(f"{run.scratch.uri}/{run.staging}")
-    plays = spark.read.schema(COLUMNS["songplays"]).parquet(f"{folder}/songplays")
-    queries = []
+    check("songplays", made["songplays"], events["songplays"])
+    staged = {}
     for table, declared in COLUMNS.items():
-        rows = spark.read.schema(declared).parquet(f"{folder}/{table}")
-        key = rows.columns[0]
-        keys = F.count(key)
-        if table in ("users", "songs", "artists"):
-            keys = F.count_distinct(key)
-            orphans = plays.dropna(subset=key).join(rows, key, "left_anti")
-            what = F.lit(f"songplays without their {table}")
-            queries.append(orphans.select(what, F.count("*"), F.count(key), F.lit(0)))
-        queries.append(rows.select(F.lit(table), F.count("*"), keys, F.lit(made[table])))
-    # one query, because each costs a tenth of a second
-    for what, found, distinct, expected in reduce(DataFrame.unionAll, queries).collect():
-        check(f"{what}: rows", found, expected)
-        check(f"{what}: distinct keys", distinct, expected)
+        folder = literal(f"{run.scratch.uri}/{run.staging}/{table}")
+        staged[table] = spark.read.schema(declared).parquet(folder)
+    for what, rows, keys in spark.sql(AUDIT, **staged).collect():
+        check(what, rows, made.get(what, 0))
+        check(f"distinct keys of {what}", keys, made.get(what, 0))
+
+
+def check(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise Stop(FAILED, f"audit: {what}: {found:,}, but {expected:,} are right")
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
@@ -1499,7 +1487,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     """
     parser = argparse.ArgumentParser(
         prog="etl.py",
-        description=(__doc__ or "").partition("\nWords")[0],
+        description=(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (default: dl.cfg)")
@@ -1692,15 +1680,20 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         signature_version=None if is_signed else UNSIGNED,
         max_pool_connections=64,
     )
-    options = {"endpoint_url": settings.endpoint or None, "config": config}
+
+    def bucket_in(region: str) -> Any:
+        options = {"endpoint_url": settings.endpoint or None, "config": config}
+        return session.resource("s3", region_name=region, **options).Bucket(name)
+
     # the first request shows whether access works, with S3's own words if it does not
-    first_region = session.region_name or "us-east-1"
-    client = session.client("s3", region_name=first_region, **options)
+    region = session.region_name or "us-east-1"
+    client = bucket_in(region).meta.client
     answer = client.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1)
-    # each bucket may be in a region of its own
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    region = settings.region or headers.get("x-amz-bucket-region", first_region)
-    bucket = session.resource("s3", region_name=region, **options).Bucket(name)
+    if not settings.region:
+        # each bucket may be in a region of its own
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        region = headers.get("x-amz-bucket-region", region)
+    bucket = bucket_in(region)
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
