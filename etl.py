@@ -809,7 +809,7 @@ def check_rejected(run: Run, dataset: str, staged: DataFrame, classes: Classes) 
     """
     if classes.missing:
         text = f"{dataset}: no accepted line has a value for {', '.join(classes.missing)}"
-        run.summary["warnings"].append(text)
+        run.warnings.append(text)
     by_lines, by_bytes = rejected_share(classes.lines), rejected_share(classes.bytes)
     if not by_lines:
         return
@@ -817,9 +817,9 @@ def check_rejected(run: Run, dataset: str, staged: DataFrame, classes: Classes) 
     quarantine(run, dataset, rejected)
     counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
     reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
-    for row in reasons.limit(3).collect():
-        reason = {**row.asDict(), "file": key_of(run.source, row["file"])}
-        run.summary["rejected"].append(reason)
+    for reason, lines, file in reasons.limit(3).collect():
+        where = key_of(run.source, file)
+        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
         found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
         limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
@@ -963,12 +963,12 @@ class Location(NamedTuple):
             obstore.delete(self.store, key)
 
     def delete_tree(self, prefix: str) -> None:
+        below = f"{self.path}/{prefix}/"
         if self.bucket:
             # by boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
-            below = f"{self.path}/{prefix}/".lstrip("/")
-            self.bucket.objects.filter(Prefix=below).delete()
+            self.bucket.objects.filter(Prefix=below.lstrip("/")).delete()
         else:
-            shutil.rmtree(f"{self.path}/{prefix}", ignore_errors=True)
+            shutil.rmtree(below, ignore_errors=True)
 
 
 # ── The manifest, and packing songs by the thousand ───────────────────────────────────────────
@@ -1018,15 +1018,13 @@ def list_input(run: Run) -> dict[str, Dataset]:
     manifest = {}
     for name in ("song_data", "log_data"):
         objects, skipped = manifest[name] = list_dataset(run.source, name)
-        names = f"names must end in {SUFFIXES}"
-        found = "no such folder"
+        found = "no such folder; INPUT must hold song_data and log_data"
         if skipped:
-            found = f"{len(skipped):,} skipped, such as {skipped[0]}; {names}"
-            run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
-            run.summary["warnings"].append(f"{name}: {found}")
+            found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
+            run.warnings.append(f"{name}: {found}")
         if not objects:
-            hint = "INPUT must hold song_data and log_data"
-            raise Stop(SETTINGS, f"{run.source.name}/{name}: no file to read: {found}; {hint}")
+            raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
+        run.summary["skipped"][name] = len(skipped)
         say(f"  {name}: {len(objects):,} to read")
     return manifest
 
@@ -1119,7 +1117,8 @@ def quarantine(run: Run, kind: str, rejected: DataFrame) -> None:
         F.when(is_text, F.col("line")).alias("raw"),
         F.when(~is_text, base64).alias("raw_base64"),
     )
-    write(run, kept, "json", f"_etl/quarantine/{run.id}/{kind}", [])
+    folder = run.summary["quarantine"] = f"_etl/quarantine/{run.id}"
+    write(run, kept, "json", f"{folder}/{kind}", [])
 
 
 # ── The state of a run ────────────────────────────────────────────────────────────────────────
@@ -1133,8 +1132,6 @@ class Run:
     # where Spark writes: the lake, or a local folder whose files are then uploaded
     scratch: Location
     manifest: dict[str, Dataset]
-    # of each staged table
-    schemas: dict[str, StructType]
     # of the commit that this run is to make
     number: int = 0
     # what the run talks to now; an error names it
@@ -1142,30 +1139,22 @@ class Run:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.schemas = {}
         # UTC start time, then 8 hex digits
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         self.partitions = {**PARTITIONS, "songs": settings.songs_partition_by.split(",")}
-        # what the run says of itself, on the screen and in `_etl/runs/<run>.json`
+        self.schemas: dict[str, StructType] = {}
+        # what the screen and `_etl/runs/<run>.json` say
         self.summary: dict[str, Any] = {
             "run": self.id,
-            # the number of the commit that this run made
             "commit": None,
-            "exit": 0,
-            "error": "",
-            "traceback": "",
-            "events": {},
-            "songs": {},
-            "tables": {},
-            # the most frequent reasons: reason, lines, and the first file
-            "rejected": [],
-            "skipped": {},
-            "warnings": [],
-            "seconds": {},
             "input": settings.input,
             "output": settings.output,
             "versions": {"spark": pyspark.__version__, "python": sys.version.split()[0]},
+            "traceback": "",
         }
+        for name in ("events", "songs", "tables", "skipped", "seconds"):
+            self.summary[name] = {}
+        self.warnings: list[str] = []
 
     @property
     def staging(self) -> str:
@@ -1354,7 +1343,7 @@ def show_run(run: Run) -> None:
     say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
     if events["ambiguous"]:
         say(f"{events['ambiguous']:,} match several songs; the smallest song_id is taken.")
-    show_problems(run)
+    show_warnings(run)
     seconds = summary["seconds"]
     say(f"\nTook {sum(seconds.values()):.1f} s ({seconds['tables']:.1f} s building tables).")
     say(f"The tables are in {run.lake.name} (commit {run.number}).")
@@ -1368,14 +1357,11 @@ def show_counts(title: str, counts: dict[str, int], classes: dict[str, str]) -> 
             say(f"{counts[name]:>15,}  {name:<13} {meaning}")
 
 
-def show_problems(run: Run) -> None:
-    """Why lines were rejected, where these lines are kept, and the warnings of a run."""
-    for found in run.summary["rejected"]:
-        say(f"{found['lines']:>15,}  {found['reason']}, such as in {found['file']}")
-    if run.summary["rejected"] or run.summary["events"].get("key_conflict"):
-        say(f"Rejected lines are in {run.lake.name}/_etl/quarantine/{run.id}")
-    for text in run.summary["warnings"]:
+def show_warnings(run: Run) -> None:
+    for text in run.warnings:
         warn(text)
+    if folder := run.summary.get("quarantine"):
+        say(f"Rejected lines are in {run.lake.name}/{folder}")
 
 
 def show_next_steps(run: Run) -> None:
@@ -1712,19 +1698,22 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     return Location(uri, store, bucket)
 
 
-def s3a_packages(hadoop: str) -> dict[str, str]:
-    """hadoop-aws for Spark's Hadoop.
+def s3a_packages() -> dict[str, str]:
+    """hadoop-aws, which must have the version of Spark's own Hadoop.
 
     If the version of its SDK is known, five modules (18 MB) replace the bundle (600 MB).
     """
+    spark_home = os.environ.get("SPARK_HOME") or os.path.dirname(pyspark.__file__)
+    [jar] = Path(spark_home, "jars").glob("hadoop-client-api-*.jar")
+    hadoop = jar.stem.rpartition("-")[2]
     packages = [f"org.apache.hadoop:hadoop-aws:{hadoop}"]
-    options = {}
     sdk = {"3.4.2": "2.29.52", "3.5.0": "2.35.4"}.get(hadoop)
-    if sdk:
-        for module in ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client"):
-            packages.append(f"software.amazon.awssdk:{module}:{sdk}")
-        options["spark.jars.excludes"] = "software.amazon.awssdk:bundle"
-    return {"spark.jars.packages": ",".join(packages), **options}
+    if not sdk:
+        return {"spark.jars.packages": packages[0]}
+    for module in ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client"):
+        packages.append(f"software.amazon.awssdk:{module}:{sdk}")
+    excluded = "software.amazon.awssdk:bundle"
+    return {"spark.jars.packages": ",".join(packages), "spark.jars.excludes": excluded}
 
 
 def s3a_options(buckets: list[Any], settings: Settings) -> dict[str, str]:
@@ -1779,30 +1768,18 @@ OPTIONS = {
     # a run needs no web page, which would open a port
     "spark.ui.enabled": "false",
 }
-# S3A has no setting of its own for these, and variables of the environment must not decide
-JAVA_OPTIONS = "-Daws.useDualstackEndpoint=false -Daws.useFipsEndpoint=false"
 # Half of a run on little input is Java loading and compiling classes. Of 16.7 CPU seconds for the
 # sample, one compiler instead of two saves 9.7, and plans that are not compiled 1.5.
 SMALL_RUN = {
-    "spark.driver.extraJavaOptions": f"{JAVA_OPTIONS} -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": "false",
 }
 # Java's compilers take a third of the CPU time of a million events. If code must run five times as
 # often before it is compiled, a run takes 159 CPU seconds instead of 169.
 LARGE_RUN = {
-    "spark.driver.extraJavaOptions": (
-        f"{JAVA_OPTIONS} -XX:+UseParallelGC -XX:CompileThresholdScaling=5"
-    ),
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:CompileThresholdScaling=5",
 }
-
-
-def hadoop_version() -> str:
-    """The version of Spark's own Hadoop, which hadoop-aws must have exactly."""
-    home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
-    [jar] = (home / "jars").glob("hadoop-client-api-*.jar")
-    return jar.stem.rpartition("-")[2]
 
 
 def spark_options(run: Run) -> dict[str, str]:
@@ -1812,7 +1789,10 @@ def spark_options(run: Run) -> dict[str, str]:
     options["spark.sql.shuffle.partitions"] = str(size // SHUFFLE_BYTES + 1)
     options["spark.ui.showConsoleProgress"] = str(sys.stderr.isatty()).lower()
     if (run.source.bucket or run.lake.bucket) and not ON_EMR:
-        options.update(s3a_packages(hadoop_version()))
+        options.update(s3a_packages())
+        # S3A has no settings of its own for these, and AWS_* variables must not decide
+        no_variables = " -Daws.useDualstackEndpoint=false -Daws.useFipsEndpoint=false"
+        options["spark.driver.extraJavaOptions"] += no_variables
     return options
 
 
@@ -1842,19 +1822,21 @@ def start_spark(run: Run) -> SparkSession:
 def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
     """Starts Java and Spark.  What they print meanwhile is shown only if they do not start."""
     home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin" if home else None)
-    if not java:
+    if not shutil.which("java", path=f"{home}/bin" if home else None):
         raise Stop(SETTINGS, "Java not found; install Java 17, 21 or 25, or set JAVA_HOME")
     if verbose:
         return builder.getOrCreate()
     with held_stderr() as printed:
         try:
             spark = builder.getOrCreate()
+            # an error is said in one line
+            spark.sparkContext.setLogLevel("OFF")
+            return spark
         except Exception as error:
-            raise Stop(SETTINGS, why_spark_failed("".join(printed), error)) from error
-        # an error is said in one line
-        spark.sparkContext.setLogLevel("OFF")
-    return spark
+            said = re.search(r".*(Exception|Error)\b.*", "".join(printed)) or [str(error)]
+            wrong = f"Spark {pyspark.__version__} did not start: {said[0]}"
+            hint = "it needs Java 17, 21 or 25" if "ClassVersionError" in wrong else "correct this"
+            raise Stop(SETTINGS, f"{wrong}; {hint}") from error
 
 
 @contextmanager
@@ -1877,21 +1859,12 @@ def held_stderr() -> Iterator[list[str]]:
 
     threading.Thread(target=pass_on, daemon=True).start()
     os.dup2(writer, 2)
+    os.close(writer)
     try:
         yield held
     finally:
         os.dup2(terminal, 2)
-        os.close(writer)
         is_started.set()
-
-
-def why_spark_failed(printed: str, error: Exception) -> str:
-    """What Java printed of its error, in one line."""
-    said = re.search(r"^(.*(?:Exception|Error)\b.*)", printed, re.MULTILINE)
-    hint = ""
-    if "UnsupportedClassVersionError" in printed:
-        hint = "; use Java 17, 21 or 25, and set JAVA_HOME"
-    return f"Spark {pyspark.__version__} did not start: {said[1] if said else error}{hint}"
 
 
 # ── Main ──────────────────────────────────────────────────────────────────────────────────────
@@ -1925,13 +1898,17 @@ def end_run(run: Run, stop: Stop) -> None:
     summary = run.summary
     is_unpublished = run.number and not summary["commit"]
     code, error = stop.code, str(stop)
-    if is_unpublished and code in (FAILED, SETTINGS) and is_overtaken(run):
-        code, error = OVERTAKEN, f"{run.lake.name}: another run made commit {run.number} first"
+    if is_unpublished and code in (FAILED, SETTINGS):
+        # a run that commits first removes what others have staged, which looks like any failure
+        with suppress(Exception):
+            if newest_number(run.lake) >= run.number:
+                code = OVERTAKEN
+                error = f"{run.lake.name}: another run made commit {run.number} first"
     if code in (FAILED, OVERTAKEN):
         error += "; run again to publish it" if summary["commit"] else "; nothing is published"
     summary.update(exit=code, error=error)
     if code:
-        show_problems(run)
+        show_warnings(run)
         if run.settings.verbose:
             say(summary["traceback"], stream=sys.stderr)
         say(f"etl.py: {error}", RED, sys.stderr)
@@ -1944,16 +1921,6 @@ def end_run(run: Run, stop: Stop) -> None:
             run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(summary, indent=1).encode())
     except Exception as error:
         warn(f"{root_cause(error)[2]}; the next run removes what this one left")
-
-
-def is_overtaken(run: Run) -> bool:
-    """Whether another run made this run's commit.
-
-    A run that commits first removes what others have staged, which looks like any failure.
-    """
-    with suppress(Exception):
-        return newest_number(run.lake) >= run.number
-    return False
 
 
 if __name__ == "__main__":
