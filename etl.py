@@ -184,10 +184,7 @@ SONG_CLASSES = {
 
 
 def run_job(run: Run) -> None:
-    """One run, in the order that lets runs overlap and lets any of them be killed.
-
-    Raises   Stop; if it returns, the tables are published, or they were up to date
-    """
+    """One run, in the order that lets runs overlap and lets any of them be killed."""
     settings = run.settings
     with run.step("begin", "Checking OUTPUT", settings.output):
         run.lake = open_location(settings.output, settings)
@@ -239,6 +236,7 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     lines = read_packed(spark, run, "song_data")
     staged = stage_songs(lines).cache()
     classes = count_classes(staged, SONG_PLACE)
+    run.summary["songs"] = classes.lines
     check_rejected(run, "song_data", staged, classes)
     if not classes.lines["record"]:
         raise Stop(REFUSED, f"{run.source.name}/song_data: no valid song; {UNCHANGED}")
@@ -251,14 +249,10 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     stage_table(run, "artists", artists_table(song_records))
     records = song_records.count()
     songs = run.summary["tables"]["songs"]["rows"]
-    return song_records, {
-        "records": classes.lines.total(),
-        "malformed": classes.lines["malformed"],
-        "invalid": classes.lines["invalid"],
-        "duplicate": classes.lines["record"] - records,
-        "variant": records - songs,
-        "songs": songs,
-    }
+    counts = {name: classes.lines[name] for name in ("malformed", "invalid")}
+    counts |= {"records": classes.lines.total(), "songs": songs, "variant": records - songs}
+    counts["duplicate"] = classes.lines["record"] - records
+    return song_records, counts
 
 
 def process_log_data(spark: SparkSession, run: Run, song_records: DataFrame) -> dict[str, int]:
@@ -270,6 +264,7 @@ def process_log_data(spark: SparkSession, run: Run, song_records: DataFrame) -> 
     # parsed once for all that follows
     events = stage_events(lines).cache()
     classes = count_classes(events, {**EVENT_TEXTS, "length": "length"})
+    run.summary["events"] = classes.lines
     check_rejected(run, "log_data", events, classes)
     if not classes.lines["play"]:
         raise no_play(run, lines)
@@ -286,9 +281,8 @@ def process_log_data(spark: SparkSession, run: Run, song_records: DataFrame) -> 
         # deduplicated once more, because Spark writes one table at a time
         conflicts = dedupe_plays(plays).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
-    for name in ("blank", "malformed", "invalid", "out_of_scope"):
-        counts[name] = classes.lines[name]
-    return {"lines": classes.lines.total(), **counts}
+    counts |= {name: classes.lines[name] for name in ("malformed", "invalid", "blank")}
+    return {**counts, "lines": classes.lines.total(), "out_of_scope": classes.lines["out_of_scope"]}
 
 
 # ── Reading: lines as they are, and the one JSON object on each ───────────────────────────────
@@ -335,8 +329,6 @@ def read_logs(spark: SparkSession, run: Run) -> DataFrame:
     """One row per physical line of the logs: `file`, the object's URI percent-encoded, and `line`.
 
     Spark lists one folder, because naming every object would cost a request each on S3.
-
-    Raises   Stop if Spark misses an object of the manifest
     """
     lines = read_text(spark, f"{run.source.uri}/log_data")
     lines = lines.select(F.col("_metadata.file_path").alias("file"), F.col("value").alias("line"))
@@ -912,7 +904,7 @@ class Location(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The URI from its folder or prefix on: /folder, /prefix, or nothing for a whole bucket."""
+        """The URI from its folder or prefix on; nothing for a whole bucket."""
         return self.uri.partition("://")[2].removeprefix(self.bucket.name if self.bucket else "")
 
     def list(self, prefix: str) -> dict[str, int]:
@@ -1118,7 +1110,7 @@ class Run:
     # of the commit that this run is to make
     number: int = 0
     # what the run talks to now; an error names it
-    at: str = "settings"
+    at: str
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -1180,7 +1172,7 @@ COMMIT = re.compile(r"_etl/commits/\d{9}\.json")
 def newest_number(lake: Location) -> int:
     """The number of the newest commit; 0 if there is none."""
     keys = lake.list("_etl/commits")
-    return max((int(key[-14:-5]) for key in keys if COMMIT.fullmatch(key)), default=0)
+    return max((number_of(key) for key in keys if COMMIT.fullmatch(key)), default=0)
 
 
 def next_number(lake: Location) -> int:
@@ -1189,7 +1181,8 @@ def next_number(lake: Location) -> int:
 
 
 def number_of(key: str) -> int:
-    return int(key.rpartition("/c")[2][:9])
+    """The number in the name of a commit, a file or a staging folder."""
+    return int(re.search(r"(?<=[/c])\d{9}", key)[0])
 
 
 def commit_key(number: int) -> str:
@@ -1510,7 +1503,7 @@ YELLOW = "33"
 
 
 def say(text: str, style: str = "", stream: Any = None) -> None:
-    """Prints a line, in a style if a terminal reads it, without control characters from the data."""
+    """Prints a line without control characters; in a style if a terminal reads it."""
     stream = stream or sys.stdout
     text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
     if style and stream.isatty() and not os.environ.get("NO_COLOR"):
@@ -1525,7 +1518,7 @@ def warn(text: str) -> None:
 CHECK_KEY = "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA"
 CHECK_REGION = "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it"
 CHECK_NETWORK = "check [AWS] ENDPOINT and REGION, and the network"
-# What to do about an error that S3 names by a code.
+# what to do about an error that S3 names by a code
 S3_HINTS = {
     "InvalidAccessKeyId": CHECK_KEY,
     "SignatureDoesNotMatch": CHECK_KEY,
@@ -1538,13 +1531,13 @@ S3_HINTS = {
     "AuthorizationHeaderMalformed": CHECK_REGION,
     "IllegalLocationConstraintException": CHECK_REGION,
 }
-# What to do about an error whose type says enough.
+# what to do about an error whose type says enough
 TYPE_HINTS = {
     "PermissionError": "this user may not read or write there",
     "PermissionDeniedError": "this user may not read or write there",
     "NotADirectoryError": "a file is where a folder should be; move it",
     "FileExistsError": "a file is where a folder should be; move it",
-    "InvalidPathError": "rename the object; its name has an empty, `.` or `..` part, or is not UTF-8",
+    "InvalidPathError": "rename the object: a part of its key is empty, . or .., or not UTF-8",
     "EndpointConnectionError": CHECK_NETWORK,
     "ConnectTimeoutError": CHECK_NETWORK,
     "ParamValidationError": "check the name of the bucket",
@@ -1733,7 +1726,7 @@ SMALL_BYTES = 64 * 2**20
 # per task after a shuffle; with Spark's 200 tasks a million events take 86 CPU seconds, not 62
 SHUFFLE_BYTES = 32 * 2**20
 
-# What the guarantees rest on; no setting of a user may change it.
+# what the guarantees rest on; no setting of a user may change it
 GUARANTEES = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -1741,7 +1734,7 @@ GUARANTEES = {
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
 }
-# `python etl.py` starts Spark with these; `spark-submit` leaves all of them to its user.
+# `python etl.py` starts Spark with these; `spark-submit` leaves all of them to its user
 OPTIONS = {
     "spark.driver.memory": "2g",
     # saves 4 of 79 CPU seconds at a million events, and takes 240 MB more memory
