@@ -9,7 +9,7 @@ from tests.helpers import run_main, without_spark, write_input
 
 @pytest.fixture
 def main(monkeypatch, tmp_path):
-    """Calls etl.main in the test's own folder, where dl.cfg is empty; no AWS credentials are there."""
+    """Calls etl.main in the test's own folder, without settings and credentials."""
     monkeypatch.chdir(tmp_path)
     without_spark(monkeypatch.setattr)
     for name in os.environ:

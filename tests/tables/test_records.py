@@ -59,10 +59,10 @@ EVENT_REASONS = {
     "length is Infinity": P.replace(b"200.5", b"1e400"),
     "page is missing": b"{}",
     "ts is missing": b'{"page":"Home"}',
-    "ts is outside 2000 to 2099 (it counts milliseconds)": P.replace(b"796", b""),
+    "ts is outside the years 2000 to 2099 in milliseconds": P.replace(b"796", b""),
     "userId is not a number": P.replace(b'"8"', b"15.0"),
-    "userId is missing": P.replace(b'"8"', b'""'),
-    "sessionId is missing": P.replace(b":7,", b":null,"),
+    "userId of a play is missing": P.replace(b'"8"', b'""'),
+    "sessionId of a play is missing": P.replace(b":7,", b":null,"),
 }
 SONG_REASONS = {
     "title is missing": song(title=""),
