@@ -187,7 +187,8 @@ def run_job(run: Run) -> None:
     """One run, in the order that lets runs overlap and lets any of them be killed."""
     settings = run.settings
     with run.step("begin", "Checking OUTPUT", settings.output):
-        run.lake = open_location(settings.output, settings)
+        if settings.output.startswith("s3") or not settings.dry_run:
+            run.lake = open_location(settings.output, settings)
         if not settings.dry_run:
             newest, wrong = reconcile(run.lake)
             # taken before INPUT is listed: a run that commits on top has seen a newer INPUT
@@ -1617,8 +1618,10 @@ def open_location(text: str, settings: Settings) -> Location:
     """The location that a setting names; a local OUTPUT is created."""
     if text.startswith("s3"):
         return open_bucket(text, settings)
-    if text == settings.output and not settings.dry_run:
+    if text == settings.output:
         Path(text).mkdir(parents=True, exist_ok=True)
+    elif not Path(text).is_dir():
+        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must hold song_data and log_data")
     return Location(f"file://{text}", LocalStore(text))
 
 
@@ -1875,7 +1878,8 @@ def end_run(run: Run, stop: Stop) -> None:
     try:
         if is_unpublished:
             run.lake.delete_tree(run.staging)
-        if code or summary["commit"]:
+        is_kept = hasattr(run, "lake") and not run.settings.dry_run
+        if is_kept and (code or summary["commit"]):
             run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(summary, indent=1).encode())
     except Exception as error:
         warn(f"{root_cause(error)[2]}; the next run removes what this one left")
