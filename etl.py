@@ -40,6 +40,7 @@ import signal
 import threading
 import time
 import traceback
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1021,12 +1022,18 @@ def fetch_lines(source: Location, item: InputObject) -> list[bytes]:
     if len(data) != item.size:
         raise input_changed(source, item.key)
     if item.key.lower().endswith(".gz"):
-        data = gzip.decompress(data)
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise Stop(FAILED, f"{source.name}/{item.key}: {error}") from error
     lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
-    lines = [line for line in lines if line.strip(b" \t\r")]
-    if lines and lines[0].strip() == b"{":
-        # a line end inside JSON is white space
-        return [b" ".join(lines)]
+    if not lines[-1]:
+        lines.pop()
+    if item.key.startswith("song_data"):
+        lines = [line for line in lines if line.strip(b" \t\r")]
+        if lines and lines[0].strip() == b"{":
+            # between the parts of an object a CR is white space, and within text it is an error
+            return [b"\r".join(lines)]
     return lines
 
 
@@ -1549,9 +1556,12 @@ def root_cause(error: BaseException) -> tuple[str, str, str]:
         # boto3
         code = response["Error"]["Code"]
     elif java:
+        # the outermost error names the file or object
+        words = str(java.getMessage()).partition("\n")[0]
         while java.getCause():
             java = java.getCause()
-        kind, words = java.getClass().getName(), java.toString()
+        kind = java.getClass().getName()
+        words = " ".join(dict.fromkeys([words, str(java.getMessage())]))
         with suppress(Exception):
             code = java.awsErrorDetails().errorCode()
     elif answer := re.search("<Code>(.+?)</Code>.*<Message>(.+?)</Message>", words, re.DOTALL):
