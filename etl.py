@@ -1002,9 +1002,9 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
         if skipped:
             found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
+            run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
             raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        run.summary["skipped"][name] = len(skipped)
         say(f"  {name}: {len(objects):,} to read")
     return manifest
 
