@@ -1203,7 +1203,9 @@ def commit_key(number: int) -> str:
 def read_commit(lake: Location, number: int) -> dict[str, Any]:
     """A commit; one that is missing or damaged lists no files."""
     with suppress(FileNotFoundError, ValueError):
-        return json.loads(lake.read(commit_key(number)))
+        commit = json.loads(lake.read(commit_key(number)))
+        if isinstance(commit, dict) and "files" in commit:
+            return commit
     return {"run": "", "files": {}}
 
 
