@@ -1316,7 +1316,8 @@ def show_run(run: Run) -> None:
     show_counts(f"{events['lines']:,} log lines", events, EVENT_CLASSES)
     show_counts(f"{songs['records']:,} song records", songs, SONG_CLASSES)
     say(f"\n{'table':<10} {'rows':>13} {'files':>9} {'kB':>11}", BOLD)
-    for table, made in summary["tables"].items():
+    for table in COLUMNS:
+        made = summary["tables"][table]
         size = made["bytes"] // 1000
         say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
     say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
@@ -1886,7 +1887,7 @@ def end_run(run: Run, stop: Stop) -> None:
     try:
         if is_unpublished:
             run.lake.delete_tree(run.staging)
-        if code or summary["commit"]:
+        if run.number and (code or summary["commit"]):
             run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(summary, indent=1).encode())
     except Exception as error:
         warn(f"{root_cause(error)[2]}; the next run removes what this one left")
