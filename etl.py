@@ -30,6 +30,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import secrets
@@ -64,7 +65,7 @@ if pyspark.__version__ < "3.5":
 
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JAuthenticationError, Py4JNetworkError
 from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
@@ -1568,7 +1569,7 @@ def explain(error: Exception, at: str) -> Stop:
     if isinstance(error, Stop):
         return error
     kind, code, words = root_cause(error)
-    if isinstance(error, Py4JNetworkError | ConnectionError):
+    if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
         return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
     hint = S3_HINTS.get(code) or TYPE_HINTS.get(kind)
     if hint:
@@ -1729,6 +1730,7 @@ SHUFFLE_BYTES = 32 * 2**20
 # what the guarantees rest on; no setting of a user may change it
 GUARANTEES = {
     "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.caseSensitive": "true",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -1822,14 +1824,18 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
     try:
         spark = builder.getOrCreate()
     except Exception as error:
-        lines = b"".join(printed).decode(errors="replace")
-        said = re.search(r".*(Exception|Error)\b.*", lines) or [str(error)]
-        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {said[0]}") from error
+        words = root_cause(error)[2]
+        if "JAVA_GATEWAY_EXITED" in words:
+            # Java has said why; a line that repeats its options may hold a secret
+            text = re.sub("Picked up .*", "", b"".join(printed).decode(errors="replace"))
+            words = (re.search(r".*Exception\b.*", text) or [" ".join(text.split())])[0]
+        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {words}") from error
     finally:
         os.dup2(terminal, 2)
         os.close(writer)
     # an error is said in one line
     spark.sparkContext.setLogLevel("OFF")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     return spark
 
 
