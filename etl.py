@@ -995,9 +995,9 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
         if skipped:
             found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
+            run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
             raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        run.summary["skipped"][name] = len(skipped)
         say(f"  {name}: {len(objects):,} to read")
     return manifest
 
@@ -1196,7 +1196,9 @@ def commit_key(number: int) -> str:
 def read_commit(lake: Location, number: int) -> dict[str, Any]:
     """A commit; one that is missing or damaged lists no files."""
     with suppress(FileNotFoundError, ValueError):
-        return json.loads(lake.read(commit_key(number)))
+        commit = json.loads(lake.read(commit_key(number)))
+        if isinstance(commit, dict) and "files" in commit:
+            return commit
     return {"run": "", "files": {}}
 
 
@@ -1420,8 +1422,8 @@ def flag_of(name: str) -> str:
     return f"--{name.lower().replace('_', '-')}"
 
 
-def read_config(path: Path, known: dict[str, str]) -> None:
-    """Adds the settings of a file to those known.
+def read_config(path: Path, known: dict[str, tuple[str, Path]]) -> None:
+    """Adds the settings of a file, and its name, to those known.
 
     Raises   Stop. Neither it nor a warning quotes a value, which may be a secret
     """
@@ -1444,7 +1446,7 @@ def read_config(path: Path, known: dict[str, str]) -> None:
             if re.fullmatch(r"""(["']).*\1""", value):
                 warn(f"{path}: [{section}] {name}: quotes ignored")
                 value = value[1:-1]
-            known[name] = value
+            known[name] = value, path
 
 
 def read_settings(arguments: list[str] | None = None) -> Settings:
@@ -1468,17 +1470,14 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     config = given["config"] or Path("dl.cfg")
     if not given["config"] and not config.is_file():
         config = Path(__file__).resolve().with_name("dl.cfg")
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, Path]] = {}
     for file in (config, config.with_name("dl.local.cfg")):
         if file.is_file() or file == given["config"]:
             read_config(file, known)
     values: dict[str, Any] = {name: given[name] for name in SWITCHES}
     for name, rule in RULES.items():
-        text, where, base = (
-            known.get(name, rule.default),
-            f"{config}: [{rule.section}] {name}",
-            config,
-        )
+        text, base = known.get(name, (rule.default, config))
+        where = f"{base}: [{rule.section}] {name}"
         if given.get(name.lower()) is not None:
             text, where, base = given[name.lower()], flag_of(name), Path("dl.cfg")
         if not re.fullmatch(rule.pattern, text):
@@ -1495,7 +1494,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
 
 def absolute(text: str, folder: Path) -> str:
     """A path as the job writes it everywhere: /folder, s3a://bucket/prefix, or s3:// on EMR."""
-    if text.startswith("s3"):
+    if re.match("s3a?://", text):
         return re.sub("^s3a?", "s3" if ON_EMR else "s3a", text.rstrip("/"))
     return os.path.abspath(folder / os.path.expanduser(text.removeprefix("file://")))
 
