@@ -1616,8 +1616,8 @@ def connect(settings: Settings) -> Any:
         # its text may repeat a value of dl.cfg; the last two come from a credential_process
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
-    if not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "a key or token holds a blank or a line end; correct it"
+    if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
+        wrong = "KEY or SECRET is missing, or one holds a blank or a line end; correct [AWS]"
         raise Stop(SETTINGS, f"AWS credentials: {wrong}")
     if not keys and settings.output.startswith("s3"):
         looked = "dl.local.cfg, dl.cfg, the environment, ~/.aws, SSO, container and instance role"
@@ -1661,11 +1661,9 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     region = session.region_name or "us-east-1"
     client = bucket_in(region).meta.client
     answer = client.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1)
-    if not settings.region:
-        # each bucket may be in a region of its own
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        region = headers.get("x-amz-bucket-region", region)
-    bucket = bucket_in(region)
+    # each bucket may be in a region of its own, to which boto3 was redirected
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    bucket = bucket_in(headers.get("x-amz-bucket-region", region))
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
@@ -1673,7 +1671,7 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         credential_provider=Boto3CredentialProvider(session) if is_signed else None,
         client_options={"allow_http": True, "timeout": "120s"},
         # obstore reads AWS_* variables too: what they could change is set here for good
-        region=region,
+        region=bucket.meta.client.meta.region_name,
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
