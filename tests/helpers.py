@@ -218,7 +218,7 @@ def free_port():
 
 
 class S3Server:
-    """SeaweedFS on this machine, with one identity and signatures checked."""
+    """SeaweedFS on this machine: one identity, signatures checked, and a public bucket."""
 
     def __init__(self, folder, *arguments):
         self.folder = folder
@@ -230,7 +230,9 @@ class S3Server:
             "credentials": credentials,
             "actions": ["Admin", "Read", "List", "Write"],
         }
-        config.write_text(json.dumps({"identities": [identity]}))
+        # what everybody may do
+        public = {"name": "anonymous", "actions": ["Read:public", "List:public"]}
+        config.write_text(json.dumps({"identities": [identity, public]}))
         (folder / "data").mkdir()
         grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
         search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
