@@ -68,7 +68,6 @@ from py4j.protocol import Py4JNetworkError
 from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 FAILED = 1
 SETTINGS = 2
@@ -160,7 +159,7 @@ COLUMNS = {
         month      INT       COMMENT '1 to 12, UTC; a folder'
     """,
 }
-PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"]}
+BY_MONTH = ("year", "month")
 
 # Every line of the logs and every song record ends in one of these classes.
 EVENT_CLASSES = {
@@ -246,8 +245,8 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     # read four times: to be counted, for songs, for artists, and to match plays
     song_records = distinct_records(staged).cache()
     # one task per folder, or each task would write a file into each
-    folders = run.partitions["songs"]
-    stage_table(run, "songs", songs_table(song_records).repartition(*folders))
+    folders = run.settings.songs_partition_by.split(",")
+    stage_table(run, "songs", songs_table(song_records).repartition(*folders), folders)
     stage_table(run, "artists", artists_table(song_records))
     records = song_records.count()
     songs = run.summary["tables"]["songs"]["rows"]
@@ -270,7 +269,7 @@ def process_log_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str
         raise no_play(run, lines)
     stage_table(run, "users", users_table(events))
     plays = stage_plays(events)
-    stage_table(run, "time", time_table(plays.repartition(*DAY)))
+    stage_table(run, "time", time_table(plays.repartition(*DAY)), BY_MONTH)
     names = ("malformed", "invalid", "out_of_scope", "blank")
     return plays, {"lines": classes.total(), **{name: classes[name] for name in names}}
 
@@ -283,7 +282,7 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     matched = match_plays(plays, song_records).repartition(*DAY)
     outcomes = Observation()
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
-    stage_table(run, "songplays", songplays_table(deduped))
+    stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
     counts = outcomes.get
     span = F.col("ts").between(counts.pop("first_conflict"), counts.pop("last_conflict"))
     if counts["key_conflict"]:
@@ -1058,7 +1057,7 @@ def pack_objects(run: Run, dataset: str, objects: list[InputObject]) -> None:
 # ── Writing: staged tables and rejected lines ─────────────────────────────────────────────────
 
 
-def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[str]) -> None:
+def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: Iterable[str]) -> None:
     """Lets Spark write a folder of the lake, directly or by way of a local scratch folder.
 
     Hadoop's committer sends a dozen requests per file to S3, one after another. So on one machine
@@ -1070,8 +1069,8 @@ def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[st
         in_parallel(lambda key: run.lake.write(key, Path(run.scratch.path, key)), files)
 
 
-def stage_table(run: Run, name: str, table: DataFrame) -> None:
-    """Writes a table below the staging folder, and notes how many rows it has.
+def stage_table(run: Run, name: str, table: DataFrame, folders: Iterable[str] = ()) -> None:
+    """Writes a table below the staging folder, and notes what a commit says of it.
 
     Raises   Stop if its columns are not those of COLUMNS
     """
@@ -1080,9 +1079,17 @@ def stage_table(run: Run, name: str, table: DataFrame) -> None:
         raise Stop(FAILED, f"audit: columns of {name}: {table.dtypes}, not {declared.dtypes}")
     made = Observation()
     counted = table.observe(made, F.count("*").alias("rows"))
-    write(run, counted, "parquet", f"{run.staging}/{name}", run.partitions.get(name, []))
-    run.summary["tables"][name] = made.get
-    run.schemas[name] = declared.schema
+    write(run, counted, "parquet", f"{run.staging}/{name}", folders)
+    kinds = {column: kind.upper() for column, kind in declared.dtypes}
+    run.summary["tables"][name] = {
+        "grain": (TABLES[name].__doc__ or "").partition("\n")[0],
+        "partitioned_by": list(folders),
+        "columns": [
+            {"name": column.name, "type": kinds[column.name], **column.metadata}
+            for column in declared.schema
+        ],
+        **made.get,
+    }
     say(f"  {name} written")
 
 
@@ -1097,7 +1104,7 @@ def quarantine(run: Run, kind: str, rejected: DataFrame) -> None:
         F.when(~is_text, base64).alias("raw_base64"),
     )
     folder = run.summary["quarantine"] = f"_etl/quarantine/{run.id}"
-    write(run, kept, "json", f"{folder}/{kind}", [])
+    write(run, kept, "json", f"{folder}/{kind}", ())
 
 
 # ── The state of a run ────────────────────────────────────────────────────────────────────────
@@ -1120,8 +1127,6 @@ class Run:
         self.settings = settings
         # UTC start time, then 8 hex digits
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        self.partitions = {**PARTITIONS, "songs": settings.songs_partition_by.split(",")}
-        self.schemas: dict[str, StructType] = {}
         # what the screen and `_etl/runs/<run>.json` say
         self.summary: dict[str, Any] = {
             "run": self.id,
@@ -1266,8 +1271,8 @@ def make_commit(run: Run, files: dict[str, dict]) -> None:
     """
     lake = run.lake
     record = {"commit": run.number, "run": run.id, **fingerprint(run)}
-    record |= {name: run.summary[name] for name in ("events", "songs")}
-    record["tables"] = {name: describe_table(run, name) for name in COLUMNS}
+    record |= {"events": run.summary["events"], "songs": run.summary["songs"]}
+    record["tables"] = {name: run.summary["tables"][name] for name in COLUMNS}
     record["files"] = files
     key = commit_key(run.number)
     data = json.dumps(record, indent=1).encode()
@@ -1282,20 +1287,6 @@ def make_commit(run: Run, files: dict[str, dict]) -> None:
     if lake.create(key, data):
         wrong = "this store overwrites what it should only create; choose another store"
         raise Stop(SETTINGS, f"{lake.name}: {wrong}")
-
-
-def describe_table(run: Run, name: str) -> dict[str, Any]:
-    """What a commit says of a table, so that a reader of the lake need not know this file."""
-    found = []
-    for column in run.schemas[name]:
-        kind = column.dataType.simpleString().upper()
-        found.append({"name": column.name, "type": kind, "comment": column.metadata["comment"]})
-    return {
-        "grain": (TABLES[name].__doc__ or "").partition("\n")[0],
-        "partitioned_by": run.partitions.get(name, []),
-        "columns": found,
-        **run.summary["tables"][name],
-    }
 
 
 def fingerprint(run: Run) -> dict[str, Any]:
@@ -1370,29 +1361,22 @@ WORD = r"[\x21-\x7e]*"
 ON_EMR = Path("/usr/share/aws/emr").is_dir()
 
 
-class Rule(NamedTuple):
-    """A setting: its section of dl.cfg, a pattern of right values, the same in words, a default."""
-
-    section: str
-    pattern: str
-    words: str
-    default: str = ""
-
-
-CREDENTIAL = Rule("AWS", WORD, "text without blanks")
-PLACE = Rule("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3a://bucket/prefix, without #, ; $ or <")
+# section of dl.cfg, pattern of right values, and the same in words
+CREDENTIAL = ("AWS", WORD, "text without blanks")
+PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3a://bucket/prefix, without #, ; $ or <")
 RULES = {
     "KEY": CREDENTIAL,
     "SECRET": CREDENTIAL,
     "TOKEN": CREDENTIAL,
-    "PROFILE": Rule("AWS", ".*", "the name of a profile"),
-    "REGION": Rule("AWS", "[a-z0-9-]*", "a region such as us-west-2"),
-    "ENDPOINT": Rule("AWS", r"(https?://[^/@\s]+/?)?", "a URL such as http://127.0.0.1:9000"),
+    "PROFILE": ("AWS", ".*", "the name of a profile"),
+    "REGION": ("AWS", "[a-z0-9-]*", "a region such as us-west-2"),
+    "ENDPOINT": ("AWS", r"(https?://[^/@\s]+/?)?", "a URL such as http://127.0.0.1:9000"),
     "INPUT": PLACE,
     "OUTPUT": PLACE,
-    "SONGS_PARTITION_BY": Rule("JOB", "year(,artist_id)?", "year or year,artist_id", "year"),
-    "MAX_REJECTED": Rule("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1", "0.01"),
+    "SONGS_PARTITION_BY": ("JOB", "year(,artist_id)?", "year or year,artist_id"),
+    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1"),
 }
+DEFAULTS = {"SONGS_PARTITION_BY": "year", "MAX_REJECTED": "0.01"}
 SWITCHES = {
     "dry_run": "check settings, access and file names; read and write nothing",
     "force": "rebuild even if nothing changed",
@@ -1440,7 +1424,7 @@ def read_config(path: Path, known: dict[str, tuple[str, Path]]) -> None:
     for section in parser.sections():
         for option, value in parser.items(section):
             name = option.upper()
-            if name not in RULES or RULES[name].section != section:
+            if name not in RULES or RULES[name][0] != section:
                 warn(f"{path}: an unknown setting is ignored; README.md lists the settings")
                 continue
             if re.fullmatch(r"""(["']).*\1""", value):
@@ -1460,10 +1444,10 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (default: dl.cfg)")
-    for name, rule in RULES.items():
+    for name, (section, _, words) in RULES.items():
         # keys have no flag, because others could see them in `ps`
-        if rule.section != "AWS":
-            parser.add_argument(flag_of(name), metavar="VALUE", help=rule.words)
+        if section != "AWS":
+            parser.add_argument(flag_of(name), metavar="VALUE", help=words)
     for name, words in SWITCHES.items():
         parser.add_argument(flag_of(name), action="store_true", help=words)
     given = vars(parser.parse_args(arguments))
@@ -1475,14 +1459,14 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         if file.is_file() or file == given["config"]:
             read_config(file, known)
     values: dict[str, Any] = {name: given[name] for name in SWITCHES}
-    for name, rule in RULES.items():
-        text, base = known.get(name, (rule.default, config))
-        where = f"{base}: [{rule.section}] {name}"
+    for name, (section, pattern, words) in RULES.items():
+        text, base = known.get(name, (DEFAULTS.get(name, ""), config))
+        where = f"{base}: [{section}] {name}"
         if given.get(name.lower()) is not None:
             text, where, base = given[name.lower()], flag_of(name), Path("dl.cfg")
-        if not re.fullmatch(rule.pattern, text):
-            raise Stop(SETTINGS, f"{where} must be {rule.words}")
-        values[name.lower()] = absolute(text, base.parent) if rule is PLACE else text
+        if not re.fullmatch(pattern, text):
+            raise Stop(SETTINGS, f"{where} must be {words}")
+        values[name.lower()] = absolute(text, base.parent) if section == "DATA" else text
     settings = Settings(**values)
     for dataset in ("song_data", "log_data"):
         # links are followed
@@ -1519,32 +1503,24 @@ def warn(text: str) -> None:
     say(f"etl.py: warning: {text}", style=YELLOW, stream=sys.stderr)
 
 
-CHECK_KEY = "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA"
-CHECK_REGION = "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it"
-CHECK_NETWORK = "check [AWS] ENDPOINT and REGION, and the network"
-# what to do about an error that S3 names by a code
-S3_HINTS = {
-    "InvalidAccessKeyId": CHECK_KEY,
-    "SignatureDoesNotMatch": CHECK_KEY,
-    "InvalidToken": CHECK_KEY,
-    "ExpiredToken": "the credentials expired; sign in again, or renew [AWS] TOKEN",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong; correct it",
-    "AccessDenied": "this identity must be allowed to list and read INPUT, and to write OUTPUT",
-    "NoSuchBucket": "check the name of the bucket, and [AWS] ENDPOINT",
-    "PermanentRedirect": CHECK_REGION,
-    "AuthorizationHeaderMalformed": CHECK_REGION,
-    "IllegalLocationConstraintException": CHECK_REGION,
-}
-# what to do about an error whose type says enough
-TYPE_HINTS = {
-    "PermissionError": "this user may not read or write there",
-    "PermissionDeniedError": "this user may not read or write there",
-    "NotADirectoryError": "a file is where a folder should be; move it",
-    "FileExistsError": "a file is where a folder should be; move it",
-    "InvalidPathError": "rename the object: a part of its key is empty, . or .., or not UTF-8",
-    "EndpointConnectionError": CHECK_NETWORK,
-    "ConnectTimeoutError": CHECK_NETWORK,
-    "ParamValidationError": "check the name of the bucket",
+# what to do about an error, and S3's codes or the types of the errors that leave no doubt
+HINTS = {
+    "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA": (
+        "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"
+    ),
+    "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it": (
+        "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException"
+    ),
+    "the credentials expired; sign in again, or renew [AWS] TOKEN": "ExpiredToken",
+    "the clock of this machine is wrong; correct it": "RequestTimeTooSkewed",
+    "this identity must be allowed to list and read INPUT, and to write OUTPUT": "AccessDenied",
+    "check the name of the bucket, and [AWS] ENDPOINT": "NoSuchBucket ParamValidationError",
+    "check [AWS] ENDPOINT and REGION, and the network": (
+        "EndpointConnectionError ConnectTimeoutError"
+    ),
+    "this user may not read or write there": "PermissionError PermissionDeniedError",
+    "a file is where a folder should be; move it": "NotADirectoryError FileExistsError",
+    "rename the object: a part of its key is empty, . or .., or not UTF-8": "InvalidPathError",
 }
 
 
@@ -1579,9 +1555,9 @@ def explain(error: Exception, at: str) -> Stop:
     kind, code, words = root_cause(error)
     if isinstance(error, Py4JNetworkError | ConnectionError):
         return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
-    hint = S3_HINTS.get(code) or TYPE_HINTS.get(kind)
-    if hint:
-        return Stop(SETTINGS, f"{at}: {words}; {hint}")
+    for hint, names in HINTS.items():
+        if code in names.split() or kind in names.split():
+            return Stop(SETTINGS, f"{at}: {words}; {hint}")
     return Stop(FAILED, f"{at}: {kind}: {words}")
 
 
