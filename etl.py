@@ -30,6 +30,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import secrets
@@ -64,7 +65,7 @@ if pyspark.__version__ < "3.5":
 
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JAuthenticationError, Py4JNetworkError
 from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
@@ -1553,7 +1554,7 @@ def explain(error: Exception, at: str) -> Stop:
     if isinstance(error, Stop):
         return error
     kind, code, words = root_cause(error)
-    if isinstance(error, Py4JNetworkError | ConnectionError):
+    if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
         return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
@@ -1591,8 +1592,8 @@ def connect(settings: Settings) -> Any:
         # its text may repeat a value of dl.cfg; the last two come from a credential_process
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
-    if not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "a key or token holds a blank or a line end; correct it"
+    if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
+        wrong = "KEY or SECRET is missing, or one holds a blank or a line end; correct [AWS]"
         raise Stop(SETTINGS, f"AWS credentials: {wrong}")
     if not keys and settings.output.startswith("s3"):
         looked = "dl.local.cfg, dl.cfg, the environment, ~/.aws, SSO, container and instance role"
@@ -1636,11 +1637,9 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     region = session.region_name or "us-east-1"
     client = bucket_in(region).meta.client
     answer = client.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1)
-    if not settings.region:
-        # each bucket may be in a region of its own
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        region = headers.get("x-amz-bucket-region", region)
-    bucket = bucket_in(region)
+    # each bucket may be in a region of its own, to which boto3 was redirected
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    bucket = bucket_in(headers.get("x-amz-bucket-region", region))
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
@@ -1648,7 +1647,7 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         credential_provider=Boto3CredentialProvider(session) if is_signed else None,
         client_options={"allow_http": True, "timeout": "120s"},
         # obstore reads AWS_* variables too: what they could change is set here for good
-        region=region,
+        region=bucket.meta.client.meta.region_name,
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
@@ -1714,6 +1713,7 @@ SHUFFLE_BYTES = 32 * 2**20
 # what the guarantees rest on; no setting of a user may change it
 GUARANTEES = {
     "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.caseSensitive": "true",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -1807,14 +1807,18 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
     try:
         spark = builder.getOrCreate()
     except Exception as error:
-        lines = b"".join(printed).decode(errors="replace")
-        said = re.search(r".*(Exception|Error)\b.*", lines) or [str(error)]
-        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {said[0]}") from error
+        words = root_cause(error)[2]
+        if "JAVA_GATEWAY_EXITED" in words:
+            # Java has said why; a line that repeats its options may hold a secret
+            text = re.sub("Picked up .*", "", b"".join(printed).decode(errors="replace"))
+            words = (re.search(r".*Exception\b.*", text) or [" ".join(text.split())])[0]
+        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {words}") from error
     finally:
         os.dup2(terminal, 2)
         os.close(writer)
     # an error is said in one line
     spark.sparkContext.setLogLevel("OFF")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     return spark
 
 
