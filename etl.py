@@ -423,7 +423,7 @@ def malformed_reason(fields: str) -> Column:
     return reason.otherwise("text after the JSON object")
 
 
-# ── Staging models: renamed, typed and classed, not yet joined or deduplicated ────────────────
+# ── Staging models: renamed, typed and classed; and what becomes of rejected lines ────────────
 
 # name in the source -> name in the tables
 EVENT_TEXTS = {
@@ -576,7 +576,73 @@ def distinct_records(staged: DataFrame) -> DataFrame:
     return records.drop("class", "file", "line", "reason", "bytes").distinct()
 
 
-# ── Dimension tables ──────────────────────────────────────────────────────────────────────────
+UNCHANGED = "the published tables are unchanged"
+
+
+def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
+    """How many lines of a dataset ended in each class, before copies are found.
+
+    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
+    """
+    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
+    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
+    rows = staged.groupBy("class").agg(*counts).collect()
+    lines = Counter({row["class"]: row["lines"] for row in rows})
+    sizes = Counter({row["class"]: row["bytes"] for row in rows})
+    run.summary["songs" if dataset == "song_data" else "events"] = lines
+    accepted = [row for row in rows if row["class"] in ACCEPTED]
+    missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
+    if missing:
+        run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
+    if rejected_share(lines):
+        reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
+        rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
+        quarantine(run, dataset, rejected)
+        note_reasons(run, dataset, rejected)
+    by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
+    if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
+        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
+        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
+        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
+        raise Stop(REFUSED, message)
+    return lines
+
+
+def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
+    """Notes the three most frequent reasons, for the last screen."""
+    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
+    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
+    for reason, lines, file in reasons.limit(3).collect():
+        where = key_of(run.source, file)
+        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
+
+
+def rejected_share(counts: Counter[str]) -> Fraction:
+    """A fraction, because 29 of 100 is not more than 0.29, but 0.29 * 100 is less than 29."""
+    lines = counts.total() - counts["blank"]
+    return Fraction(counts["malformed"] + counts["invalid"], max(lines, 1))
+
+
+def no_play(run: Run, lines: DataFrame) -> Stop:
+    """Refuses logs without a play; says which pages there are."""
+    pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
+    most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
+    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
+    wrong = f"no line is a play: page is never NextSong, but {found}"
+    return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
+
+
+def as_lines(conflicts: DataFrame) -> DataFrame:
+    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
+    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
+    fields = [F.col(alias).alias(name) for name, alias in names.items()]
+    user_id = F.col("user_id").cast("string").alias("userId")
+    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
+    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
+    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
+
+
+# ── The five tables: dimensions first, then the fact ──────────────────────────────────────────
 
 
 def first_of_each(rows: DataFrame, key: str, order: list[Column]) -> DataFrame:
@@ -668,9 +734,6 @@ def time_table(plays: DataFrame) -> DataFrame:
     )
 
 
-# ── The fact table ────────────────────────────────────────────────────────────────────────────
-
-
 def one_song_per_recording(song_records: DataFrame) -> DataFrame:
     """One row per recording (title, artist_name, duration): the smallest (song_id, artist_id).
 
@@ -759,74 +822,6 @@ TABLES = {
     "artists": artists_table,
     "time": time_table,
 }
-
-
-# ── Rejected lines ────────────────────────────────────────────────────────────────────────────
-
-UNCHANGED = "the published tables are unchanged"
-
-
-def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
-    """How many lines of a dataset ended in each class, before copies are found.
-
-    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
-    """
-    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
-    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
-    rows = staged.groupBy("class").agg(*counts).collect()
-    lines = Counter({row["class"]: row["lines"] for row in rows})
-    sizes = Counter({row["class"]: row["bytes"] for row in rows})
-    run.summary["songs" if dataset == "song_data" else "events"] = lines
-    accepted = [row for row in rows if row["class"] in ACCEPTED]
-    missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
-    if missing:
-        run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
-    if rejected_share(lines):
-        reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
-        rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
-        quarantine(run, dataset, rejected)
-        note_reasons(run, dataset, rejected)
-    by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
-    if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
-        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
-        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
-        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
-        raise Stop(REFUSED, message)
-    return lines
-
-
-def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
-    """Notes the three most frequent reasons, for the last screen."""
-    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
-    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
-    for reason, lines, file in reasons.limit(3).collect():
-        where = key_of(run.source, file)
-        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
-
-
-def rejected_share(counts: Counter[str]) -> Fraction:
-    """A fraction, because 29 of 100 is not more than 0.29, but 0.29 * 100 is less than 29."""
-    lines = counts.total() - counts["blank"]
-    return Fraction(counts["malformed"] + counts["invalid"], max(lines, 1))
-
-
-def no_play(run: Run, lines: DataFrame) -> Stop:
-    """Refuses logs without a play; says which pages there are."""
-    pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
-    most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
-    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
-    wrong = f"no line is a play: page is never NextSong, but {found}"
-    return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
-
-
-def as_lines(conflicts: DataFrame) -> DataFrame:
-    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
-    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
-    fields = [F.col(alias).alias(name) for name, alias in names.items()]
-    user_id = F.col("user_id").cast("string").alias("userId")
-    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
-    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
-    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
 
 
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
