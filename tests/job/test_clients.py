@@ -80,21 +80,6 @@ def test_no_variable_and_no_profile_leads_a_client_astray(
     assert options["fs.s3a.bucket.clients.endpoint.region"] == "us-east-1"
 
 
-def test_a_bucket_in_another_region_than_region_says_is_reached_there(s3, lake, store):
-    """As S3 answers: the wrong region is redirected without a Location."""
-
-    def choose(method, path, headers, body):
-        return "PermanentRedirect" if "/us-east-1/" in headers["Authorization"] else None
-
-    with bad_store(s3.endpoint, choose, region="us-west-2") as elsewhere:
-        location, settings = lake(elsewhere.endpoint)
-        assert location.create("a", b"rows")
-        location.delete("a")
-    assert elsewhere.fates["PermanentRedirect"] == 1
-    options = etl.s3a_options([location.bucket], settings)
-    assert options["fs.s3a.bucket.clients.endpoint.region"] == "us-west-2"
-
-
 def test_on_emr_the_clusters_role_decides_and_not_a_key(main, monkeypatch, tmp_path):
     monkeypatch.setattr(etl, "ON_EMR", True)
     (tmp_path / "dl.cfg").write_text(f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\n")
@@ -182,15 +167,18 @@ ANSWERS = {
 
 @pytest.fixture
 def answering():
-    """Starts a server that answers each request with an error of S3; returns its URL."""
+    """Starts a server that answers as S3 does of a bucket in us-west-2; returns its URL."""
     servers = []
 
-    def start(status, code):
-        xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>in words</Message></Error>"
+    def start(status, code, region="any"):
+        """It answers requests for this region with an error, and lists nothing for others."""
+        error = f"<Error><Code>{code}</Code><Message>in words</Message></Error>"
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(status)
+                is_error = region == "any" or f"/{region}/" in self.headers["Authorization"]
+                xml = error if is_error else "<ListBucketResult></ListBucketResult>"
+                self.send_response(status if is_error else 200)
                 self.send_header("Content-Length", str(len(xml)))
                 self.send_header("x-amz-bucket-region", "us-west-2")
                 self.end_headers()
@@ -229,3 +217,15 @@ def test_an_error_of_s3_is_quoted_with_a_hint_for_its_code(
     assert result.error.startswith("etl.py: s3a://bucket/x: ")
     assert code in result.error and hint in result.error
     assert KEY not in result.err and SECRET not in result.err
+
+
+def test_a_bucket_in_another_region_than_region_says_is_reached_there(main, answering, tmp_path):
+    url = answering(301, "PermanentRedirect", region="us-east-1")
+    (tmp_path / "dl.cfg").write_text(
+        f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\nREGION = us-east-1\nENDPOINT = {url}\n"
+    )
+    settings = etl.read_settings(["--input", "in", "--output", "s3://bucket/x"])
+    location = etl.open_location(settings.output, settings)
+    assert location.list("songs") == {}
+    options = etl.s3a_options([location.bucket], settings)
+    assert options["fs.s3a.bucket.bucket.endpoint.region"] == "us-west-2"
