@@ -232,25 +232,13 @@ class S3Server:
         public = {"name": "anonymous", "actions": ["Read:public", "List:public"]}
         config.write_text(json.dumps({"identities": [identity, public]}))
         (folder / "data").mkdir()
-        grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
+        flags = "-ip=127.0.0.1 -ip.bind=127.0.0.1 -s3 -s3.port.iceberg=0 -s3.port.lance=0"
+        flags += " -master.telemetry=false -master.volumeSizeLimitMB=64 -volume.max=500"
+        for name, port in ports.items():
+            flags += f" -{name}.port={port} -{name}.port.grpc={free_port()}"
         search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        command = [
-            shutil.which("weed", path=search),
-            "server",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            f"-dir={folder / 'data'}",
-            "-s3",
-            f"-s3.config={config}",
-            "-master.telemetry=false",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-volume.max=500",
-            "-master.volumeSizeLimitMB=64",
-            *(f"-{name}.port={port}" for name, port in ports.items()),
-            *grpc,
-            *arguments,
-        ]
+        command = [shutil.which("weed", path=search), "server", *flags.split()]
+        command += [f"-dir={folder / 'data'}", f"-s3.config={config}", *arguments]
         self.log = (folder / "weed.log").open("w")
         self.process = subprocess.Popen(
             command, stdout=self.log, stderr=subprocess.STDOUT, cwd=folder

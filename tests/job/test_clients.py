@@ -111,27 +111,21 @@ def test_without_credentials_no_table_is_written_to_s3(quick):
     assert (result.code, "AWS credentials: none in dl.local.cfg" in result.error) == (2, True)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[profile p]\nsso_start_url = https://x\nsso_region = us-east-1\n",
-        "[profile p]\ncredential_process = /nonexistent\n",
-        "[profile p]\ncredential_process = echo no JSON\n",
-        "[profile p]\nsource_profile = gone\nrole_arn = arn:aws:iam::1:role/x\n",
-        "no section\n",
-    ],
-)
-def test_a_profile_that_gives_no_credentials_is_said_in_one_line(main, tmp_path, text):
-    (tmp_path / "aws").write_text(text)
-    (tmp_path / "dl.cfg").write_text("[AWS]\nPROFILE = p\n")
-    result = main("--input", "s3://bucket/in", "--output", "s3://bucket/out")
-    assert (result.code, result.error.startswith("etl.py: AWS credentials: ")) == (2, True)
+PROFILES = {
+    "gone": "",
+    "signed out": "[profile p]\nsso_start_url = https://x\nsso_region = us-east-1\n",
+    "a program that fails": "[profile p]\ncredential_process = /nonexistent\n",
+    "a program of other words": "[profile p]\ncredential_process = echo no JSON\n",
+    "a role of nobody": "[profile p]\nsource_profile = gone\nrole_arn = arn:aws:iam::1:role/x\n",
+    "no sections": "no section\n",
+    "half a pair": "[profile p]\naws_access_key_id = AKIAHALF\n",
+}
 
 
-@pytest.mark.parametrize("key", ["KEY = AKIAHALF", "SECRET = half"])
-def test_half_a_pair_of_keys_is_said_in_one_line(main, tmp_path, key):
-    (tmp_path / "dl.cfg").write_text(f"[AWS]\n{key}\n")
+@pytest.mark.parametrize("name", [*PROFILES, "KEY = AKIAHALF", "SECRET = half"])
+def test_credentials_that_are_not_whole_are_said_in_one_line(main, tmp_path, name):
+    (tmp_path / "aws").write_text(PROFILES.get(name, ""))
+    (tmp_path / "dl.cfg").write_text(f"[AWS]\n{'PROFILE = p' if name in PROFILES else name}\n")
     result = main("--input", "s3://bucket/in", "--output", "s3://bucket/out")
     assert (result.code, result.error.startswith("etl.py: AWS credentials: ")) == (2, True)
     assert "half" not in result.err.lower()

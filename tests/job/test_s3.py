@@ -130,24 +130,6 @@ def test_files_that_go_by_way_of_a_local_folder_keep_their_names_and_bytes(s3, l
     assert run.lake.list("songs") == {f"songs/{name}": 12_000_000 for name in names[:2]}
 
 
-def test_a_wrong_key_secret_or_bucket_is_said_in_one_line(main, s3, lake, tmp_path):
-    wrong = {
-        "InvalidAccessKeyId": {"key": "AKIAWRONG"},
-        "SignatureDoesNotMatch": {"secret": "wrong/Secret"},
-        "NoSuchBucket": {"output": "s3a://no-such-lake/out"},
-    }
-    for code, changes in wrong.items():
-        given = {"output": "s3a://music/elsewhere", **changes}
-        config = s3.config(tmp_path, "s3://music/_in", **given)
-        for mode in ("--dry-run", "--force"):
-            result = main("--config", config, mode)
-            assert result.code == 2, result.err
-            assert result.error.startswith(f"etl.py: {given['output']}: ")
-            assert code in result.error
-            assert "wrong/Secret" not in result.err
-    assert keys(lake, "elsewhere") == []
-
-
 def test_folder_markers_are_no_input_and_only_the_newest_version_of_an_object_is(
     main, s3, tmp_path
 ):
