@@ -592,7 +592,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     run.summary["songs" if dataset == "song_data" else "events"] = lines
     accepted = [row for row in rows if row["class"] in ACCEPTED]
     missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
-    if missing:
+    if accepted and missing:
         run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
     if rejected_share(lines):
         reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
