@@ -79,6 +79,7 @@ def run_job(source: Path, output: Path) -> Run:
             "PYTHONPATH": str(customize.parent),
         },
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=True,
     )
@@ -108,23 +109,25 @@ def newest_commit() -> dict[str, Any]:
 
 @cache
 def connect() -> duckdb.DuckDBPyConnection:
-    """The five tables by name, and the sample as `events` and `song_records`."""
+    """Views of the five tables, of the sample (`events`, `song_records`), and of `quarantine`."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    for table in newest_commit()["tables"]:
+    for table, made in newest_commit()["tables"].items():
+        columns = ", ".join(column["name"] for column in made["columns"])
         files = sample_run().output / table / "**" / "*.parquet"
-        connection.execute(f"CREATE VIEW {table} AS FROM '{files}'")
+        connection.execute(f"CREATE VIEW {table} AS SELECT {columns} FROM '{files}'")
     options = "format = 'newline_delimited', ignore_errors = true, filename = true"
     for view, dataset in (("events", "log_data"), ("song_records", "song_data")):
         files = SAMPLE / dataset / "**" / "*.json"
-        read = f"SELECT * FROM read_json('{files}', {options})"
-        connection.execute(f"CREATE VIEW {view} AS {read} WHERE filename IS NOT NULL")
+        connection.execute(f"CREATE VIEW {view} AS FROM read_json('{files}', {options})")
+    kept = sample_run().output / "_etl" / "quarantine" / "**" / "*.json"
+    connection.execute(f"CREATE VIEW quarantine AS FROM read_json('{kept}')")
     return connection
 
 
 @cache
 def example() -> Example:
-    """The play with the shortest user agent that matches one song, and a page view before it."""
+    """A play with a short user agent and plain letters, its song, and a page view before it."""
     found = connect().execute("""
         SELECT song_records.filename, play.filename, view.ts, play.ts
         FROM events AS play
@@ -133,9 +136,10 @@ def example() -> Example:
         JOIN events AS view
             ON view.sessionId = play.sessionId
             AND view.filename = play.filename
-            AND view.page <> 'NextSong'
+            AND view.page = 'Home'
             AND view.ts < play.ts
         WHERE play.page = 'NextSong'
+            AND regexp_full_match(play.song || play.artist, '[A-Za-z ]+')
         ORDER BY length(play.userAgent), play.ts, view.ts
         LIMIT 1""")
     song, log, *instants = found.fetchone()
@@ -157,6 +161,11 @@ def code(text: str, language: str = "") -> None:
     for pattern, shown in CHANGING.items():
         text = re.sub(pattern, shown, text)
     cog.outl(f"```{language}\n{text}\n```")
+
+
+def value(sql: str) -> Any:
+    """The one value of a query."""
+    return connect().execute(sql).fetchone()[0]
 
 
 def query(sql: str, width: int = 36) -> None:
@@ -189,7 +198,8 @@ def tree(folder: Path, depth: int, most: int = 3) -> None:
 
 
 def branches(folder: Path, depth: int, most: int) -> list[str]:
-    names = [path for path in folder.iterdir() if path.name[0] != "." and path.name != "_SUCCESS"]
+    hidden = re.compile(r"[.].*|_SUCCESS")
+    names = [path for path in folder.iterdir() if not hidden.fullmatch(path.name)]
     names.sort(key=lambda path: (path.name.startswith("_"), path.name))
     shown = names if len(names) <= most else names[:2]
     lines = []
