@@ -222,7 +222,9 @@ def benchmark(*works: str) -> None:
         row = [results[work]["title"]]
         for who in PROGRAMS:
             found = results[work]["medians"].get(who)
-            row.append(f"{found['seconds']:.0f} s, {found['peak_mb'] / 1000:.1f} GB" if found else "")
+            row.append(
+                f"{found['seconds']:.0f} s, {found['peak_mb'] / 1000:.1f} GB" if found else ""
+            )
         rows.append(row)
     table(["input", *PROGRAMS.values()], rows)
 

@@ -1,0 +1,126 @@
+"""The pages agree with the code, their links lead somewhere, and their commands work."""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+from posixpath import normpath
+
+import pytest
+
+import etl
+
+ROOT = Path(__file__).parents[2]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+}
+README = PAGES["README.md"]
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
+
+
+def anchors(text):
+    """The names that GitHub gives to headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_what_cog_writes_is_what_the_pages_hold():
+    pages = [page for page in PAGES if "[[[cog" in PAGES[page]]
+    command = [sys.executable, "-m", "cogapp", "--check", *pages]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        path, _, anchor = link.partition("#")
+        target = normpath(str(PurePosixPath(page).parent / path)) if path else page
+        has_anchor = not anchor or anchor in anchors(PAGES.get(target, ""))
+        if "://" not in link and not ((ROOT / target).exists() and has_anchor):
+            broken.append(link)
+    assert broken == []
+
+
+def test_the_readme_names_the_flags_of_the_program(capsys):
+    with pytest.raises(SystemExit):
+        etl.main(["--help"])
+    flags = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    settings = README.partition("## Settings")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(--[a-z][a-z-]+)[ `]", settings)) - {"--driver-memory"} == flags
+
+
+def test_dl_cfg_has_every_setting_with_its_default_and_no_keys():
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "dl.cfg")
+    found = {(section, name.upper()) for section in parser for name in parser[section]}
+    assert found == {(rule.section, name) for name, rule in etl.RULES.items()}
+    assert [value for value in parser["AWS"].values() if value] == []
+    for name, rule in etl.RULES.items():
+        if rule.section == "JOB":
+            assert parser["JOB"][name] == rule.default
+    assert "dl.local.cfg" in (ROOT / ".gitignore").read_text().split()
+
+
+class Newcomer:
+    """Somebody with a clone, a new environment and an empty home folder, who types commands."""
+
+    def __init__(self, home):
+        self.home = home
+        self.clone = home / "sparkify"
+        ignored = shutil.ignore_patterns(".*", "output", "report", "dl.local.cfg", "__pycache__")
+        shutil.copytree(ROOT, self.clone, ignore=ignored)
+
+    def types(self, command):
+        """What the command prints."""
+        changed = {
+            "HOME": str(self.home),
+            "PATH": f"{self.clone}/.venv/bin{os.pathsep}{os.environ['PATH']}",
+            "PIP_CACHE_DIR": str(Path.home() / ".cache" / "pip"),
+        }
+        result = subprocess.run(
+            command,
+            shell=True,
+            cwd=self.clone,
+            env={**os.environ, **changed},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert result.returncode == 0, f"{command}\n{result.stdout}"
+        return result.stdout
+
+    def saves(self, name, text):
+        path = self.home / "my-data" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.long
+def test_a_newcomer_gets_to_a_report_of_their_own_data(tmp_path):
+    newcomer = Newcomer(tmp_path)
+    sections = {
+        title: README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        for title in ("Quick start", "A query", "Your own data")
+    }
+    commands = {title: SHELL.findall(text)[0].splitlines() for title, text in sections.items()}
+    newcomer.types(commands["Quick start"][1].partition(" && ")[0])
+    assert "Next:" in newcomer.types(commands["Quick start"][2])
+
+    shown = re.search(r"^```\n(┌.*?)```", sections["A query"], re.M | re.S)[1]
+    assert shown in "".join(map(newcomer.types, commands["A query"]))
+
+    song, events = re.findall(r"^```json\n(.*?)^```", sections["Your own data"], re.M | re.S)
+    newcomer.saves("song_data/songs.json", song)
+    newcomer.saves("log_data/monday.json", events)
+    printed = newcomer.types(commands["Your own data"][0])
+    assert "1 of 1 plays match" in printed
+    for command in printed.partition("\nNext:\n")[2].splitlines():
+        printed = newcomer.types(command)
+    report = (newcomer.clone / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"{tmp_path}/my-lake" in report
