@@ -151,10 +151,12 @@ def example() -> Example:
 # ── What the blocks call ──────────────────────────────────────────────────────────────────────
 
 
-def screen(command: str, run: Run) -> None:
-    """A command and what it printed."""
-    printed = run.printed.replace(str(home()), "/home/you")
-    code(f"$ {command}\n{printed.strip()}", "console")
+def screen(command: str, run: Run, start: str = "") -> None:
+    """A command and what it printed, all of it or from some words on."""
+    printed = run.printed.replace(str(home()), "/home/you").strip()
+    if start:
+        printed = f"…\n{printed[printed.index(start) :]}"
+    code(f"$ {command}\n{printed}", "console")
 
 
 def code(text: str, language: str = "") -> None:
@@ -215,7 +217,7 @@ def branches(folder: Path, depth: int, most: int) -> list[str]:
 
 
 def benchmark(*works: str) -> None:
-    """Seconds and memory of each program, from bench/results.json."""
+    """Seconds that each program takes, from bench/results.json."""
     results = json.loads((ROOT / "bench" / "results.json").read_text(encoding="utf-8"))
     rows = []
     for work in works:
@@ -227,6 +229,9 @@ def benchmark(*works: str) -> None:
             )
         rows.append(row)
     table(["input", *PROGRAMS.values()], rows)
+    most = results["ten-million"]["medians"]
+    etl, duck = (round(most[who]["peak_mb"] / 1000) for who in ("etl", "duck"))
+    cog.outl(f"\nFor 10 million events, etl.py needs {etl} GB of memory, and DuckDB {duck} GB.")
 
 
 # ── Tables, from the schema in the commit and the docstrings of etl.py ────────────────────────
@@ -235,11 +240,10 @@ def benchmark(*works: str) -> None:
 def tables_in_short() -> None:
     rows = []
     for name, made in newest_commit()["tables"].items():
-        columns = ", ".join(column["name"] for column in made["columns"])
         grain = made["grain"].partition("one row per ")[2].rstrip(".")
         folders = ", ".join(made["partitioned_by"]) or "none"
-        rows.append([f"[{name}](docs/tables.md#{name})", grain, columns, folders])
-    table(["table", "one row per", "columns", "folders"], rows)
+        rows.append([f"[{name}](docs/tables.md#{name})", grain, folders])
+    table(["table", "one row per", "partition folders"], rows)
 
 
 def table_section(name: str) -> None:
