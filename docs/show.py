@@ -151,12 +151,11 @@ def example() -> Example:
 # ── What the blocks call ──────────────────────────────────────────────────────────────────────
 
 
-def screen(command: str, run: Run, start: str = "") -> None:
-    """A command and what it printed, all of it or from some words on."""
+def screen(command: str, run: Run) -> None:
+    """A command and the last screen that it printed, without the progress before it."""
     printed = run.printed.replace(str(home()), "/home/you").strip()
-    if start:
-        printed = f"…\n{printed[printed.index(start) :]}"
-    code(f"$ {command}\n{printed}", "console")
+    last = re.search(r"^[\d,]+ log lines.*", printed, re.MULTILINE | re.DOTALL)
+    code(f"$ {command}\n…\n{last[0]}", "console")
 
 
 def code(text: str, language: str = "") -> None:
