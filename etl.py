@@ -120,43 +120,43 @@ COLUMNS = {
         start_time  TIMESTAMP COMMENT 'when the play began, UTC; refers to time',
         user_id     BIGINT    COMMENT 'who listened; refers to users',
         level       STRING    COMMENT 'free or paid, at the time of the play',
-        song_id     STRING    COMMENT 'refers to songs; NULL if the catalogue lacks the track',
-        artist_id   STRING    COMMENT 'refers to artists; NULL if the catalogue lacks the track',
-        session_id  BIGINT    COMMENT 'the app session of the play; it has no table',
+        song_id     STRING    COMMENT 'refers to songs; NULL if no song matches',
+        artist_id   STRING    COMMENT 'refers to artists; NULL if no song matches',
+        session_id  BIGINT    COMMENT 'app session of the play; it has no table',
         location    STRING    COMMENT 'where the listener was, at the time of the play',
         user_agent  STRING    COMMENT 'browser of the listener, at the time of the play',
-        year        INT       COMMENT 'of start_time; a folder',
-        month       INT       COMMENT 'of start_time, 1 to 12; a folder'
+        year        INT       COMMENT 'of start_time; partition folder',
+        month       INT       COMMENT 'of start_time, 1 to 12; partition folder'
     """,
     "users": """
-        user_id    BIGINT COMMENT 'number of the user in the app',
+        user_id    BIGINT COMMENT 'user number in the app',
         first_name STRING COMMENT 'as of the latest event of the user',
         last_name  STRING COMMENT 'as of the latest event of the user',
         gender     STRING COMMENT 'F or M, as of the latest event of the user',
         level      STRING COMMENT 'free or paid, as of the latest event of the user'
     """,
     "songs": """
-        song_id   STRING COMMENT 'id of the song in the catalogue',
-        title     STRING COMMENT 'as the catalogue has it',
+        song_id   STRING COMMENT 'id in the song catalogue',
+        title     STRING COMMENT 'as in the song catalogue',
         artist_id STRING COMMENT 'refers to artists',
         duration  DOUBLE COMMENT 'seconds',
-        year      INT    COMMENT 'year of release, 0 when unknown; a folder'
+        year      INT    COMMENT 'year of release, 0 if unknown; partition folder'
     """,
     "artists": """
-        artist_id STRING COMMENT 'id of the artist in the catalogue',
-        name      STRING COMMENT 'as the catalogue has it',
-        location  STRING COMMENT 'where the artist comes from, in words',
+        artist_id STRING COMMENT 'id in the song catalogue',
+        name      STRING COMMENT 'as in the song catalogue',
+        location  STRING COMMENT 'where the artist comes from',
         latitude  DOUBLE COMMENT 'degrees, north is positive',
         longitude DOUBLE COMMENT 'degrees, east is positive'
     """,
     "time": """
-        start_time TIMESTAMP COMMENT 'an instant at which a play began, UTC',
+        start_time TIMESTAMP COMMENT 'when a play began, UTC',
         hour       INT       COMMENT '0 to 23, UTC',
         day        INT       COMMENT 'day of the month, 1 to 31, UTC',
         week       INT       COMMENT 'ISO 8601 week of the year, 1 to 53',
         weekday    INT       COMMENT '1 is Sunday, 7 is Saturday',
-        year       INT       COMMENT 'UTC; a folder',
-        month      INT       COMMENT '1 to 12, UTC; a folder'
+        year       INT       COMMENT 'UTC; partition folder',
+        month      INT       COMMENT '1 to 12, UTC; partition folder'
     """,
 }
 PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"]}
@@ -166,17 +166,17 @@ EVENT_CLASSES = {
     "songplays": "plays, one row each",
     "out_of_scope": "other events, such as page views and logins",
     "duplicate": "repeated copies of a play",
-    "key_conflict": "different plays that claim the key of another",
-    "invalid": "a value is missing or impossible",
-    "malformed": "not one JSON object, or a number is not one",
+    "key_conflict": "other plays with the key of a play that is kept",
+    "invalid": "a value is missing or out of range",
+    "malformed": "not one JSON object, or a field of a wrong type",
     "blank": "empty lines",
 }
 SONG_CLASSES = {
     "songs": "songs, one row each",
     "variant": "other records of a song that is kept",
     "duplicate": "repeated copies of a record",
-    "invalid": "a value is missing or impossible",
-    "malformed": "not one JSON object, or a number is not one",
+    "invalid": "a value is missing or out of range",
+    "malformed": "not one JSON object, or a field of a wrong type",
 }
 
 
@@ -202,7 +202,7 @@ def run_job(run: Run) -> None:
         warn(f"{run.lake.name}: {wrong[0]} is lost or damaged; this run replaces it")
     is_current = all(newest.get(name) == value for name, value in fingerprint(run).items())
     if is_current and not wrong and not settings.force:
-        say(f"Nothing to do: commit {newest['commit']} has this input, settings and code.")
+        say(f"Nothing to do: commit {newest['commit']} has the same input, settings and code.")
         say(f"The tables are in {run.lake.name}. To rebuild them, add --force.")
         show_next_steps(run)
         return
@@ -227,7 +227,7 @@ def run_job(run: Run) -> None:
         make_commit(run, files)
         _, wrong = reconcile(run.lake)
         if wrong:
-            raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} was lost while it was published")
+            raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} disappeared during publishing")
 
 
 def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str, int]]:
@@ -747,7 +747,7 @@ def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
 
 
 def songplays_table(deduped: DataFrame) -> DataFrame:
-    """Fact without measures: one row per NextSong event, matched to at most one song.
+    """Factless fact table: one row per NextSong event, matched to at most one song.
 
     Key      songplay_id, md5 hex of `userId|sessionId|itemInSession|ts`
     Source   match_plays, dedupe_plays
@@ -879,7 +879,7 @@ def audit(spark: SparkSession, run: Run) -> None:
 
 def check(what: str, found: int, expected: int) -> None:
     if found != expected:
-        raise Stop(FAILED, f"audit: {what}: {found:,}, but {expected:,} are right")
+        raise Stop(FAILED, f"audit: {what}: found {found:,}, expected {expected:,}")
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
@@ -1316,7 +1316,8 @@ def show_run(run: Run) -> None:
     show_counts(f"{events['lines']:,} log lines", events, EVENT_CLASSES)
     show_counts(f"{songs['records']:,} song records", songs, SONG_CLASSES)
     say(f"\n{'table':<10} {'rows':>13} {'files':>9} {'kB':>11}", BOLD)
-    for table, made in summary["tables"].items():
+    for table in COLUMNS:
+        made = summary["tables"][table]
         size = made["bytes"] // 1000
         say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
     say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
@@ -1375,8 +1376,10 @@ class Rule(NamedTuple):
     default: str = ""
 
 
-CREDENTIAL = Rule("AWS", WORD, "text without blanks")
-PLACE = Rule("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3a://bucket/prefix, without #, ; $ or <")
+CREDENTIAL = Rule("AWS", WORD, "text without spaces")
+PLACE = Rule(
+    "DATA", f"{BUCKET}|{FOLDER}", "a folder or s3://bucket/prefix, without ' #', ' ;', $ or <"
+)
 RULES = {
     "KEY": CREDENTIAL,
     "SECRET": CREDENTIAL,
@@ -1519,7 +1522,7 @@ def warn(text: str) -> None:
 
 
 CHECK_KEY = "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA"
-CHECK_REGION = "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it"
+CHECK_REGION = "the bucket is in another region; leave [AWS] REGION empty to look it up"
 CHECK_NETWORK = "check [AWS] ENDPOINT and REGION, and the network"
 # what to do about an error that S3 names by a code
 S3_HINTS = {
@@ -1527,7 +1530,7 @@ S3_HINTS = {
     "SignatureDoesNotMatch": CHECK_KEY,
     "InvalidToken": CHECK_KEY,
     "ExpiredToken": "the credentials expired; sign in again, or renew [AWS] TOKEN",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong; correct it",
+    "RequestTimeTooSkewed": "set the clock of this machine",
     "AccessDenied": "this identity must be allowed to list and read INPUT, and to write OUTPUT",
     "NoSuchBucket": "check the name of the bucket, and [AWS] ENDPOINT",
     "PermanentRedirect": CHECK_REGION,
@@ -1574,7 +1577,7 @@ def explain(error: Exception, at: str) -> Stop:
         return error
     kind, code, words = root_cause(error)
     if isinstance(error, Py4JNetworkError | ConnectionError):
-        return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
+        return Stop(FAILED, f"{at}: Java exited during the run, perhaps out of memory ({words})")
     hint = S3_HINTS.get(code) or TYPE_HINTS.get(kind)
     if hint:
         return Stop(SETTINGS, f"{at}: {words}; {hint}")
