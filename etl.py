@@ -68,7 +68,6 @@ from py4j.protocol import Py4JNetworkError
 from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 FAILED = 1
 SETTINGS = 2
@@ -113,6 +112,7 @@ SONG = """
     title            STRING,
     year             INT     COMMENT '0 when unknown'
 """
+FIELDS = {"song_data": SONG, "log_data": EVENT}
 # the first column of each table is its key
 COLUMNS = {
     "songplays": """
@@ -159,7 +159,7 @@ COLUMNS = {
         month      INT       COMMENT '1 to 12, UTC; partition folder'
     """,
 }
-PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"]}
+BY_MONTH = ("year", "month")
 
 # Every line of the logs and every song record ends in one of these classes.
 EVENT_CLASSES = {
@@ -245,8 +245,8 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     # read four times: to be counted, for songs, for artists, and to match plays
     song_records = distinct_records(staged).cache()
     # one task per folder, or each task would write a file into each
-    folders = run.partitions["songs"]
-    stage_table(run, "songs", songs_table(song_records).repartition(*folders))
+    folders = run.settings.songs_partition_by.split(",")
+    stage_table(run, "songs", songs_table(song_records).repartition(*folders), folders)
     stage_table(run, "artists", artists_table(song_records))
     records = song_records.count()
     songs = run.summary["tables"]["songs"]["rows"]
@@ -269,7 +269,7 @@ def process_log_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str
         raise no_play(run, lines)
     stage_table(run, "users", users_table(events))
     plays = stage_plays(events)
-    stage_table(run, "time", time_table(plays.repartition(*DAY)))
+    stage_table(run, "time", time_table(plays.repartition(*DAY)), BY_MONTH)
     names = ("malformed", "invalid", "out_of_scope", "blank")
     return plays, {"lines": classes.total(), **{name: classes[name] for name in names}}
 
@@ -282,12 +282,14 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     matched = match_plays(plays, song_records).repartition(*DAY)
     outcomes = Observation()
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
-    stage_table(run, "songplays", songplays_table(deduped))
-    if outcomes.get["key_conflict"]:
-        # deduplicated once more, because Spark writes one table at a time
-        conflicts = dedupe_plays(plays).where(F.col("outcome") == "key_conflict")
+    stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
+    counts = outcomes.get
+    span = F.col("ts").between(counts.pop("first_conflict"), counts.pop("last_conflict"))
+    if counts["key_conflict"]:
+        # deduplicated once more, because Spark writes one table at a time; only where it matters
+        conflicts = dedupe_plays(plays.where(span)).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
-    return outcomes.get
+    return counts
 
 
 # ── Reading: lines as they are, and the one JSON object on each ───────────────────────────────
@@ -362,7 +364,7 @@ def key_of(source: Location, uri: str) -> str:
 
 
 def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()) -> DataFrame:
-    """Adds `record`, the line's JSON object typed by `fields`, and `malformed`, why it is none.
+    """Adds `record`, the line's JSON object typed by `fields`, and `is_malformed`.
 
     Spark's JSON parser stops after the first object and says nothing of what follows. So each line
     is parsed as the one element of an array between two keys that no line can foresee. A field of
@@ -383,11 +385,10 @@ def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()
         if kind == "DOUBLE":
             is_finite = f"abs(record.{name}) < double('infinity')"
             checks.append(f"coalesce({is_finite} OR ({is_nan}), true)")
-    is_right = F.expr(f"coalesce({' AND '.join(checks)}, false)")
+    is_malformed = F.expr(f"NOT coalesce({' AND '.join(checks)}, false)")
     parsed = lines.withColumn("json", F.from_json(text, schema, JSON_OPTIONS))
     parsed = parsed.withColumn("record", F.get(F.col(f"json.r-{token}"), F.lit(0)))
-    malformed = F.when(~is_right, malformed_reason(fields))
-    return parsed.select(*lines.columns, "record", malformed.alias("malformed"))
+    return parsed.select(*lines.columns, "record", is_malformed.alias("is_malformed"))
 
 
 def number_fields(fields: str) -> list[tuple[str, str]]:
@@ -396,7 +397,10 @@ def number_fields(fields: str) -> list[tuple[str, str]]:
 
 
 def malformed_reason(fields: str) -> Column:
-    """What is wrong with a malformed line: not one object, or a field that is no number."""
+    """What is wrong with a malformed line: not one object, or a field that is no number.
+
+    Asked of rejected lines alone, because it parses a line once more for each number.
+    """
 
     def parse(declared: str) -> Column:
         return F.from_json("line", f"{declared}, misfit STRING", JSON_OPTIONS)
@@ -488,22 +492,23 @@ def classify(parsed: DataFrame, invalid: str, accepted: str, fields: list[str]) 
     """One row per line: file, class, reason, line, bytes and the fields.
 
     Columns  class: blank, malformed, invalid, or what `accepted` says
-             reason: why the line is malformed or invalid, else NULL
-             line: the text of a line that has a reason; accepted text is nine tenths of the logs
+             reason: why the line is invalid, else NULL
+             line: the text of a rejected line; accepted text is nine tenths of the logs
     """
-    is_malformed = F.col("malformed").isNotNull()
     # asked of malformed lines alone: of all lines it takes 8 of 90 CPU seconds at a million events
     is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
-    reason = F.when(is_malformed, F.when(~is_blank, F.col("malformed"))).otherwise(F.expr(invalid))
+    reason = F.when(~F.col("is_malformed"), F.expr(invalid))
+    kind = (
+        F.when(F.col("is_malformed"), F.when(is_blank, "blank").otherwise("malformed"))
+        .when(reason.isNotNull(), "invalid")
+        .otherwise(F.expr(accepted))
+    )
     without_cr = F.expr("trim(TRAILING '\r' FROM line)")
     return parsed.select(
         "file",
-        F.when(is_malformed, F.when(is_blank, "blank").otherwise("malformed"))
-        .when(reason.isNotNull(), "invalid")
-        .otherwise(F.expr(accepted))
-        .alias("class"),
+        kind.alias("class"),
         reason.alias("reason"),
-        F.when(reason.isNotNull(), without_cr).alias("line"),
+        F.when(kind.isin("malformed", "invalid"), without_cr).alias("line"),
         F.octet_length("line").alias("bytes"),
         *map(F.expr, fields),
     )
@@ -717,6 +722,8 @@ def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
         F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
         F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
         F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
+        F.expr("min(if(outcome = 'key_conflict', ts, NULL)) AS first_conflict"),
+        F.expr("max(if(outcome = 'key_conflict', ts, NULL)) AS last_conflict"),
     )
 
 
@@ -774,7 +781,8 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     if missing:
         run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
     if rejected_share(lines):
-        rejected = staged.where(F.col("reason").isNotNull())
+        reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
+        rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
         quarantine(run, dataset, rejected)
         note_reasons(run, dataset, rejected)
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
@@ -986,9 +994,9 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
         if skipped:
             found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
+            run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
             raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        run.summary["skipped"][name] = len(skipped)
         say(f"  {name}: {len(objects):,} to read")
     return manifest
 
@@ -1049,7 +1057,7 @@ def pack_objects(run: Run, dataset: str, objects: list[InputObject]) -> None:
 # ── Writing: staged tables and rejected lines ─────────────────────────────────────────────────
 
 
-def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[str]) -> None:
+def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: Iterable[str]) -> None:
     """Lets Spark write a folder of the lake, directly or by way of a local scratch folder.
 
     Hadoop's committer sends a dozen requests per file to S3, one after another. So on one machine
@@ -1061,8 +1069,8 @@ def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[st
         in_parallel(lambda key: run.lake.write(key, Path(run.scratch.path, key)), files)
 
 
-def stage_table(run: Run, name: str, table: DataFrame) -> None:
-    """Writes a table below the staging folder, and notes how many rows it has.
+def stage_table(run: Run, name: str, table: DataFrame, folders: Iterable[str] = ()) -> None:
+    """Writes a table below the staging folder, and notes what a commit says of it.
 
     Raises   Stop if its columns are not those of COLUMNS
     """
@@ -1071,9 +1079,17 @@ def stage_table(run: Run, name: str, table: DataFrame) -> None:
         raise Stop(FAILED, f"audit: columns of {name}: {table.dtypes}, not {declared.dtypes}")
     made = Observation()
     counted = table.observe(made, F.count("*").alias("rows"))
-    write(run, counted, "parquet", f"{run.staging}/{name}", run.partitions.get(name, []))
-    run.summary["tables"][name] = made.get
-    run.schemas[name] = declared.schema
+    write(run, counted, "parquet", f"{run.staging}/{name}", folders)
+    kinds = {column: kind.upper() for column, kind in declared.dtypes}
+    run.summary["tables"][name] = {
+        "grain": (TABLES[name].__doc__ or "").partition("\n")[0],
+        "partitioned_by": list(folders),
+        "columns": [
+            {"name": column.name, "type": kinds[column.name], **column.metadata}
+            for column in declared.schema
+        ],
+        **made.get,
+    }
     say(f"  {name} written")
 
 
@@ -1088,7 +1104,7 @@ def quarantine(run: Run, kind: str, rejected: DataFrame) -> None:
         F.when(~is_text, base64).alias("raw_base64"),
     )
     folder = run.summary["quarantine"] = f"_etl/quarantine/{run.id}"
-    write(run, kept, "json", f"{folder}/{kind}", [])
+    write(run, kept, "json", f"{folder}/{kind}", ())
 
 
 # ── The state of a run ────────────────────────────────────────────────────────────────────────
@@ -1111,8 +1127,6 @@ class Run:
         self.settings = settings
         # UTC start time, then 8 hex digits
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        self.partitions = {**PARTITIONS, "songs": settings.songs_partition_by.split(",")}
-        self.schemas: dict[str, StructType] = {}
         # what the screen and `_etl/runs/<run>.json` say
         self.summary: dict[str, Any] = {
             "run": self.id,
@@ -1187,7 +1201,9 @@ def commit_key(number: int) -> str:
 def read_commit(lake: Location, number: int) -> dict[str, Any]:
     """A commit; one that is missing or damaged lists no files."""
     with suppress(FileNotFoundError, ValueError):
-        return json.loads(lake.read(commit_key(number)))
+        commit = json.loads(lake.read(commit_key(number)))
+        if isinstance(commit, dict) and "files" in commit:
+            return commit
     return {"run": "", "files": {}}
 
 
@@ -1255,8 +1271,8 @@ def make_commit(run: Run, files: dict[str, dict]) -> None:
     """
     lake = run.lake
     record = {"commit": run.number, "run": run.id, **fingerprint(run)}
-    record |= {name: run.summary[name] for name in ("events", "songs")}
-    record["tables"] = {name: describe_table(run, name) for name in COLUMNS}
+    record |= {"events": run.summary["events"], "songs": run.summary["songs"]}
+    record["tables"] = {name: run.summary["tables"][name] for name in COLUMNS}
     record["files"] = files
     key = commit_key(run.number)
     data = json.dumps(record, indent=1).encode()
@@ -1271,20 +1287,6 @@ def make_commit(run: Run, files: dict[str, dict]) -> None:
     if lake.create(key, data):
         wrong = "this store overwrites what it should only create; choose another store"
         raise Stop(SETTINGS, f"{lake.name}: {wrong}")
-
-
-def describe_table(run: Run, name: str) -> dict[str, Any]:
-    """What a commit says of a table, so that a reader of the lake need not know this file."""
-    found = []
-    for column in run.schemas[name]:
-        kind = column.dataType.simpleString().upper()
-        found.append({"name": column.name, "type": kind, "comment": column.metadata["comment"]})
-    return {
-        "grain": (TABLES[name].__doc__ or "").partition("\n")[0],
-        "partitioned_by": run.partitions.get(name, []),
-        "columns": found,
-        **run.summary["tables"][name],
-    }
 
 
 def fingerprint(run: Run) -> dict[str, Any]:
@@ -1359,31 +1361,22 @@ WORD = r"[\x21-\x7e]*"
 ON_EMR = Path("/usr/share/aws/emr").is_dir()
 
 
-class Rule(NamedTuple):
-    """A setting: its section of dl.cfg, a pattern of right values, the same in words, a default."""
-
-    section: str
-    pattern: str
-    words: str
-    default: str = ""
-
-
-CREDENTIAL = Rule("AWS", WORD, "text without spaces")
-PLACE = Rule(
-    "DATA", f"{BUCKET}|{FOLDER}", "a folder or s3://bucket/prefix, without ' #', ' ;', $ or <"
-)
+# section of dl.cfg, pattern of right values, and the same in words
+CREDENTIAL = ("AWS", WORD, "text without spaces")
+PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3://bucket/prefix, without #, ; $ or <")
 RULES = {
     "KEY": CREDENTIAL,
     "SECRET": CREDENTIAL,
     "TOKEN": CREDENTIAL,
-    "PROFILE": Rule("AWS", ".*", "the name of a profile"),
-    "REGION": Rule("AWS", "[a-z0-9-]*", "a region such as us-west-2"),
-    "ENDPOINT": Rule("AWS", r"(https?://[^/@\s]+/?)?", "a URL such as http://127.0.0.1:9000"),
+    "PROFILE": ("AWS", ".*", "the name of a profile"),
+    "REGION": ("AWS", "[a-z0-9-]*", "a region such as us-west-2"),
+    "ENDPOINT": ("AWS", r"(https?://[^/@\s]+/?)?", "a URL such as http://127.0.0.1:9000"),
     "INPUT": PLACE,
     "OUTPUT": PLACE,
-    "SONGS_PARTITION_BY": Rule("JOB", "year(,artist_id)?", "year or year,artist_id", "year"),
-    "MAX_REJECTED": Rule("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1", "0.01"),
+    "SONGS_PARTITION_BY": ("JOB", "year(,artist_id)?", "year or year,artist_id"),
+    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1"),
 }
+DEFAULTS = {"SONGS_PARTITION_BY": "year", "MAX_REJECTED": "0.01"}
 SWITCHES = {
     "dry_run": "check settings, access and file names; read and write nothing",
     "force": "rebuild even if nothing changed",
@@ -1413,8 +1406,8 @@ def flag_of(name: str) -> str:
     return f"--{name.lower().replace('_', '-')}"
 
 
-def read_config(path: Path, known: dict[str, str]) -> None:
-    """Adds the settings of a file to those known.
+def read_config(path: Path, known: dict[str, tuple[str, Path]]) -> None:
+    """Adds the settings of a file, and its name, to those known.
 
     Raises   Stop. Neither it nor a warning quotes a value, which may be a secret
     """
@@ -1431,13 +1424,13 @@ def read_config(path: Path, known: dict[str, str]) -> None:
     for section in parser.sections():
         for option, value in parser.items(section):
             name = option.upper()
-            if name not in RULES or RULES[name].section != section:
+            if name not in RULES or RULES[name][0] != section:
                 warn(f"{path}: an unknown setting is ignored; README.md lists the settings")
                 continue
             if re.fullmatch(r"""(["']).*\1""", value):
                 warn(f"{path}: [{section}] {name}: quotes ignored")
                 value = value[1:-1]
-            known[name] = value
+            known[name] = value, path
 
 
 def read_settings(arguments: list[str] | None = None) -> Settings:
@@ -1451,32 +1444,29 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (default: dl.cfg)")
-    for name, rule in RULES.items():
+    for name, (section, _, words) in RULES.items():
         # keys have no flag, because others could see them in `ps`
-        if rule.section != "AWS":
-            parser.add_argument(flag_of(name), metavar="VALUE", help=rule.words)
+        if section != "AWS":
+            parser.add_argument(flag_of(name), metavar="VALUE", help=words)
     for name, words in SWITCHES.items():
         parser.add_argument(flag_of(name), action="store_true", help=words)
     given = vars(parser.parse_args(arguments))
     config = given["config"] or Path("dl.cfg")
     if not given["config"] and not config.is_file():
         config = Path(__file__).resolve().with_name("dl.cfg")
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, Path]] = {}
     for file in (config, config.with_name("dl.local.cfg")):
         if file.is_file() or file == given["config"]:
             read_config(file, known)
     values: dict[str, Any] = {name: given[name] for name in SWITCHES}
-    for name, rule in RULES.items():
-        text, where, base = (
-            known.get(name, rule.default),
-            f"{config}: [{rule.section}] {name}",
-            config,
-        )
+    for name, (section, pattern, words) in RULES.items():
+        text, base = known.get(name, (DEFAULTS.get(name, ""), config))
+        where = f"{base}: [{section}] {name}"
         if given.get(name.lower()) is not None:
             text, where, base = given[name.lower()], flag_of(name), Path("dl.cfg")
-        if not re.fullmatch(rule.pattern, text):
-            raise Stop(SETTINGS, f"{where} must be {rule.words}")
-        values[name.lower()] = absolute(text, base.parent) if rule is PLACE else text
+        if not re.fullmatch(pattern, text):
+            raise Stop(SETTINGS, f"{where} must be {words}")
+        values[name.lower()] = absolute(text, base.parent) if section == "DATA" else text
     settings = Settings(**values)
     for dataset in ("song_data", "log_data"):
         # links are followed
@@ -1488,7 +1478,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
 
 def absolute(text: str, folder: Path) -> str:
     """A path as the job writes it everywhere: /folder, s3a://bucket/prefix, or s3:// on EMR."""
-    if text.startswith("s3"):
+    if re.match("s3a?://", text):
         return re.sub("^s3a?", "s3" if ON_EMR else "s3a", text.rstrip("/"))
     return os.path.abspath(folder / os.path.expanduser(text.removeprefix("file://")))
 
@@ -1513,32 +1503,24 @@ def warn(text: str) -> None:
     say(f"etl.py: warning: {text}", style=YELLOW, stream=sys.stderr)
 
 
-CHECK_KEY = "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA"
-CHECK_REGION = "the bucket is in another region; leave [AWS] REGION empty to look it up"
-CHECK_NETWORK = "check [AWS] ENDPOINT and REGION, and the network"
-# what to do about an error that S3 names by a code
-S3_HINTS = {
-    "InvalidAccessKeyId": CHECK_KEY,
-    "SignatureDoesNotMatch": CHECK_KEY,
-    "InvalidToken": CHECK_KEY,
-    "ExpiredToken": "the credentials expired; sign in again, or renew [AWS] TOKEN",
-    "RequestTimeTooSkewed": "set the clock of this machine",
-    "AccessDenied": "this identity must be allowed to list and read INPUT, and to write OUTPUT",
-    "NoSuchBucket": "check the name of the bucket, and [AWS] ENDPOINT",
-    "PermanentRedirect": CHECK_REGION,
-    "AuthorizationHeaderMalformed": CHECK_REGION,
-    "IllegalLocationConstraintException": CHECK_REGION,
-}
-# what to do about an error whose type says enough
-TYPE_HINTS = {
-    "PermissionError": "this user may not read or write there",
-    "PermissionDeniedError": "this user may not read or write there",
-    "NotADirectoryError": "a file is where a folder should be; move it",
-    "FileExistsError": "a file is where a folder should be; move it",
-    "InvalidPathError": "rename the object: a part of its key is empty, . or .., or not UTF-8",
-    "EndpointConnectionError": CHECK_NETWORK,
-    "ConnectTimeoutError": CHECK_NETWORK,
-    "ParamValidationError": "check the name of the bucket",
+# what to do about an error, and S3's codes or the types of the errors that leave no doubt
+HINTS = {
+    "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA": (
+        "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"
+    ),
+    "the bucket is in another region; leave [AWS] REGION empty to look it up": (
+        "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException"
+    ),
+    "the credentials expired; sign in again, or renew [AWS] TOKEN": "ExpiredToken",
+    "set the clock of this machine": "RequestTimeTooSkewed",
+    "this identity must be allowed to list and read INPUT, and to write OUTPUT": "AccessDenied",
+    "check the name of the bucket, and [AWS] ENDPOINT": "NoSuchBucket ParamValidationError",
+    "check [AWS] ENDPOINT and REGION, and the network": (
+        "EndpointConnectionError ConnectTimeoutError"
+    ),
+    "this user may not read or write there": "PermissionError PermissionDeniedError",
+    "a file is where a folder should be; move it": "NotADirectoryError FileExistsError",
+    "rename the object: a part of its key is empty, . or .., or not UTF-8": "InvalidPathError",
 }
 
 
@@ -1572,10 +1554,10 @@ def explain(error: Exception, at: str) -> Stop:
         return error
     kind, code, words = root_cause(error)
     if isinstance(error, Py4JNetworkError | ConnectionError):
-        return Stop(FAILED, f"{at}: Java exited during the run, perhaps out of memory ({words})")
-    hint = S3_HINTS.get(code) or TYPE_HINTS.get(kind)
-    if hint:
-        return Stop(SETTINGS, f"{at}: {words}; {hint}")
+        return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
+    for hint, names in HINTS.items():
+        if code in names.split() or kind in names.split():
+            return Stop(SETTINGS, f"{at}: {words}; {hint}")
     return Stop(FAILED, f"{at}: {kind}: {words}")
 
 
