@@ -86,15 +86,11 @@ class Newcomer:
             shell=True,
             cwd=self.clone,
             env={**os.environ, **changed},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             text=True,
         )
-        assert result.returncode == 0, f"{command}\n{result.stdout}"
+        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
         return result.stdout
-
-    def saves(self, name, text):
-        (self.home / "my-data" / name).write_text(text, encoding="utf-8")
 
 
 @pytest.mark.long
@@ -115,8 +111,8 @@ def test_a_newcomer_gets_to_a_report_of_their_own_data(tmp_path):
 
     song, events = re.findall(r"^```json\n(.*?)^```", sections["Your own data"], re.M | re.S)
     newcomer.types(commands["Your own data"][0])
-    newcomer.saves("song_data/songs.json", song)
-    newcomer.saves("log_data/monday.json", events)
+    (tmp_path / "my-data/song_data/songs.json").write_text(song, encoding="utf-8")
+    (tmp_path / "my-data/log_data/monday.json").write_text(events, encoding="utf-8")
     printed = newcomer.types(commands["Your own data"][1])
     assert "1 of 1 plays match" in printed
     for command in printed.partition("\nNext:\n")[2].splitlines():
