@@ -65,37 +65,25 @@ def test_dl_cfg_has_every_setting_with_its_default_and_no_keys():
     assert "dl.local.cfg" in (ROOT / ".gitignore").read_text().split()
 
 
-class Newcomer:
-    """Somebody with a clone, a new environment and an empty home folder, who types commands."""
-
-    def __init__(self, home):
-        self.home = home
-        self.clone = home / "sparkify"
-        ignored = shutil.ignore_patterns(".*", "output", "report", "dl.local.cfg", "__pycache__")
-        shutil.copytree(ROOT, self.clone, ignore=ignored)
-
-    def types(self, command):
-        """What the command prints."""
-        changed = {
-            "HOME": str(self.home),
-            "PATH": f"{self.clone}/.venv/bin{os.pathsep}{os.environ['PATH']}",
-            "PIP_CACHE_DIR": str(Path.home() / ".cache" / "pip"),
-        }
-        result = subprocess.run(
-            command,
-            shell=True,
-            cwd=self.clone,
-            env={**os.environ, **changed},
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
-        return result.stdout
+def type_in(command, home):
+    """What a command prints in a clone in this home folder, with the clone's environment."""
+    clone = home / "sparkify"
+    variables = {
+        **os.environ,
+        "HOME": str(home),
+        "PATH": f"{clone}/.venv/bin{os.pathsep}{os.environ['PATH']}",
+        "PIP_CACHE_DIR": str(Path.home() / ".cache" / "pip"),
+    }
+    options = {"cwd": clone, "env": variables, "capture_output": True, "text": True}
+    result = subprocess.run(command, shell=True, **options)
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 @pytest.mark.long
 def test_a_newcomer_gets_to_a_report_of_their_own_data(tmp_path):
-    newcomer = Newcomer(tmp_path)
+    ignored = shutil.ignore_patterns(".*", "output", "report", "dl.local.cfg", "__pycache__")
+    shutil.copytree(ROOT, tmp_path / "sparkify", ignore=ignored)
     sections = {
         title: README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
         for title in ("Quick start", "A query", "Your own data")
@@ -103,21 +91,21 @@ def test_a_newcomer_gets_to_a_report_of_their_own_data(tmp_path):
     commands = {
         title: "".join(SHELL.findall(text)).splitlines() for title, text in sections.items()
     }
-    newcomer.types(commands["Quick start"][1].partition(" && ")[0])
-    assert "Next:" in newcomer.types(commands["Quick start"][2])
+    type_in(commands["Quick start"][1].partition(" && ")[0], tmp_path)
+    assert "Next:" in type_in(commands["Quick start"][2], tmp_path)
 
     shown = re.search(r"^```\n(┌.*?)```", sections["A query"], re.M | re.S)[1]
-    assert shown in "".join(map(newcomer.types, commands["A query"]))
+    assert shown in [type_in(command, tmp_path) for command in commands["A query"]][-1]
 
     song, events = re.findall(r"^```json\n(.*?)^```", sections["Your own data"], re.M | re.S)
-    newcomer.types(commands["Your own data"][0])
+    type_in(commands["Your own data"][0], tmp_path)
     (tmp_path / "my-data/song_data/songs.json").write_text(song, encoding="utf-8")
     (tmp_path / "my-data/log_data/monday.json").write_text(events, encoding="utf-8")
-    printed = newcomer.types(commands["Your own data"][1])
+    printed = type_in(commands["Your own data"][1], tmp_path)
     assert "1 of 1 plays match" in printed
     for command in printed.partition("\nNext:\n")[2].splitlines():
-        printed = newcomer.types(command)
-    report = (newcomer.clone / "report" / "report.html").read_text(encoding="utf-8")
+        type_in(command, tmp_path)
+    report = (tmp_path / "sparkify/report/report.html").read_text(encoding="utf-8")
     words = " ".join(re.sub("<[^>]+>", " ", report).split())
     assert f"{tmp_path}/my-lake, commit 1" in words
     assert "plays 1 on 1 day" in words
