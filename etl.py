@@ -861,7 +861,7 @@ def audit(spark: SparkSession, run: Run) -> None:
     check("log lines of all classes", sum(map(events.get, EVENT_CLASSES)), events["lines"])
     check("song records of all classes", sum(map(songs.get, SONG_CLASSES)), songs["records"])
     check("plays that are kept", made["songplays"], events["songplays"])
-    staged = {}
+    staged: dict[str, Any] = {}
     for table, declared in COLUMNS.items():
         folder = literal(f"{run.scratch.uri}/{run.staging}/{table}")
         staged[table] = spark.read.schema(declared).parquet(folder)
@@ -1191,7 +1191,7 @@ def next_number(lake: Location) -> int:
 
 def number_of(key: str) -> int:
     """The number in the name of a commit, a file or a staging folder."""
-    return int(re.search(r"(?<=[/c])\d{9}", key)[0])
+    return int(re.findall(r"(?<=[/c])\d{9}", key)[0])
 
 
 def commit_key(number: int) -> str:
@@ -1260,7 +1260,7 @@ def staged_files(run: Run) -> dict[str, dict[str, Any]]:
             folder = os.path.dirname(os.path.relpath(key, run.staging))
             name = f"{folder}/c{run.number:09d}-{run.id[-8:]}-{number:05d}.parquet"
             files[name] = {"staged": key, "bytes": sizes[key]}
-        figures |= {"files": len(staged), "bytes": sum(map(sizes.get, staged))}
+        figures |= {"files": len(staged), "bytes": sum(sizes[key] for key in staged)}
     return files
 
 
@@ -1418,7 +1418,7 @@ def read_config(path: Path, known: dict[str, tuple[str, Path]]) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise Stop(SETTINGS, f"{path} cannot be read as text: {type(error).__name__}") from None
     except configparser.Error as error:
-        line = getattr(error, "lineno", None) or error.errors[0][0]
+        line = getattr(error, "lineno", 0) or getattr(error, "errors")[0][0]  # noqa: B009
         wrong = "each line must be NAME = value, once, after a section header such as [DATA]"
         raise Stop(SETTINGS, f"{path}, line {line}: {wrong}") from None
     for section in parser.sections():
@@ -1746,10 +1746,10 @@ LARGE_RUN = {
 }
 
 
-def spark_options(run: Run) -> dict[str, str]:
+def spark_options(run: Run) -> dict[str, Any]:
     """The settings that `python etl.py` starts Spark with."""
     size = sum(item.size for objects in run.manifest.values() for item in objects)
-    options = {**OPTIONS, **(SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)}
+    options: dict[str, Any] = OPTIONS | (SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)
     options["spark.sql.shuffle.partitions"] = str(size // SHUFFLE_BYTES + 1)
     options["spark.ui.showConsoleProgress"] = str(sys.stderr.isatty()).lower()
     if (run.source.bucket or run.lake.bucket) and not ON_EMR:
@@ -1777,7 +1777,7 @@ def start_spark(run: Run) -> SparkSession:
     for name, value in session_options.items():
         spark.conf.set(name, value)
     run.scratch = run.lake
-    if run.lake.bucket and spark.sparkContext.master.startswith("local"):
+    if run.lake.bucket and str(spark.sparkContext.master).startswith("local"):
         folder = SparkFiles.getRootDirectory()
         run.scratch = Location(f"file://{folder}", LocalStore(folder))
     return spark
@@ -1832,15 +1832,15 @@ def main(arguments: list[str] | None = None) -> int:
     except Stop as stop:
         say(f"etl.py: {stop}", RED, sys.stderr)
         return stop.code
+    end = Stop(0, "")
     try:
         run_job(run)
-        stop = Stop(0, "")
     except Exception as error:
-        stop = explain(error, run.at)
+        end = explain(error, run.at)
         # without the words of the error, which may repeat a key
         frames = traceback.format_tb(error.__traceback__)
-        run.summary["traceback"] = "".join([*frames, str(stop)])
-    end_run(run, stop)
+        run.summary["traceback"] = "".join([*frames, str(end)])
+    end_run(run, end)
     return run.summary["exit"]
 
 
