@@ -216,21 +216,18 @@ def branches(folder: Path, depth: int, most: int) -> list[str]:
 
 
 def benchmark(*works: str) -> None:
-    """Seconds that each program takes, from bench/results.json."""
+    """Seconds that each program takes, from bench/results.json, and memory for the last work."""
     results = json.loads((ROOT / "bench" / "results.json").read_text(encoding="utf-8"))
     rows = []
     for work in works:
-        row = [results[work]["title"]]
-        for who in PROGRAMS:
-            found = results[work]["medians"].get(who)
-            row.append(
-                f"{found['seconds']:.0f} s, {found['peak_mb'] / 1000:.1f} GB" if found else ""
-            )
-        rows.append(row)
+        medians = results[work]["medians"]
+        seconds = [
+            f"{medians[who]['seconds']:.0f} s" if who in medians else "–" for who in PROGRAMS
+        ]
+        rows.append([results[work]["title"], *seconds])
     table(["input", *PROGRAMS.values()], rows)
-    most = results["ten-million"]["medians"]
-    etl, duck = (round(most[who]["peak_mb"] / 1000) for who in ("etl", "duck"))
-    cog.outl(f"\nFor 10 million events, etl.py needs {etl} GB of memory, and DuckDB {duck} GB.")
+    etl, duck = (f"{medians[who]['peak_mb'] / 1000:.0f} GB" for who in ("etl", "duck"))
+    cog.outl(f"\nFor {rows[-1][0]}, etl.py needs {etl} of memory, and DuckDB {duck}.")
 
 
 # ── Tables, from the schema in the commit and the docstrings of etl.py ────────────────────────
@@ -261,7 +258,7 @@ def table_section(name: str) -> None:
     columns = [[column["name"], column["type"], column["comment"]] for column in made["columns"]]
     table(["column", "type", "meaning"], columns)
     cog.outl()
-    query(f"FROM {name} ORDER BY ALL LIMIT 5")
+    query(f"FROM {name} ORDER BY ALL LIMIT 5", width=24)
 
 
 def schema() -> None:
