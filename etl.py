@@ -30,6 +30,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import secrets
@@ -64,7 +65,7 @@ if pyspark.__version__ < "3.5":
 
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JAuthenticationError, Py4JNetworkError
 from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
@@ -422,7 +423,7 @@ def malformed_reason(fields: str) -> Column:
     return reason.otherwise("text after the JSON object")
 
 
-# ── Staging models: renamed, typed and classed, not yet joined or deduplicated ────────────────
+# ── Staging models: renamed, typed and classed; and what becomes of rejected lines ────────────
 
 # name in the source -> name in the tables
 EVENT_TEXTS = {
@@ -575,7 +576,73 @@ def distinct_records(staged: DataFrame) -> DataFrame:
     return records.drop("class", "file", "line", "reason", "bytes").distinct()
 
 
-# ── Dimension tables ──────────────────────────────────────────────────────────────────────────
+UNCHANGED = "the published tables are unchanged"
+
+
+def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
+    """How many lines of a dataset ended in each class, before copies are found.
+
+    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
+    """
+    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
+    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
+    rows = staged.groupBy("class").agg(*counts).collect()
+    lines = Counter({row["class"]: row["lines"] for row in rows})
+    sizes = Counter({row["class"]: row["bytes"] for row in rows})
+    run.summary["songs" if dataset == "song_data" else "events"] = lines
+    accepted = [row for row in rows if row["class"] in ACCEPTED]
+    missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
+    if missing:
+        run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
+    if rejected_share(lines):
+        reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
+        rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
+        quarantine(run, dataset, rejected)
+        note_reasons(run, dataset, rejected)
+    by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
+    if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
+        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
+        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
+        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
+        raise Stop(REFUSED, message)
+    return lines
+
+
+def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
+    """Notes the three most frequent reasons, for the last screen."""
+    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
+    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
+    for reason, lines, file in reasons.limit(3).collect():
+        where = key_of(run.source, file)
+        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
+
+
+def rejected_share(counts: Counter[str]) -> Fraction:
+    """A fraction, because 29 of 100 is not more than 0.29, but 0.29 * 100 is less than 29."""
+    lines = counts.total() - counts["blank"]
+    return Fraction(counts["malformed"] + counts["invalid"], max(lines, 1))
+
+
+def no_play(run: Run, lines: DataFrame) -> Stop:
+    """Refuses logs without a play; says which pages there are."""
+    pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
+    most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
+    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
+    wrong = f"no line is a play: page is never NextSong, but {found}"
+    return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
+
+
+def as_lines(conflicts: DataFrame) -> DataFrame:
+    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
+    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
+    fields = [F.col(alias).alias(name) for name, alias in names.items()]
+    user_id = F.col("user_id").cast("string").alias("userId")
+    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
+    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
+    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
+
+
+# ── The five tables: dimensions first, then the fact ──────────────────────────────────────────
 
 
 def first_of_each(rows: DataFrame, key: str, order: list[Column]) -> DataFrame:
@@ -667,9 +734,6 @@ def time_table(plays: DataFrame) -> DataFrame:
     )
 
 
-# ── The fact table ────────────────────────────────────────────────────────────────────────────
-
-
 def one_song_per_recording(song_records: DataFrame) -> DataFrame:
     """One row per recording (title, artist_name, duration): the smallest (song_id, artist_id).
 
@@ -758,74 +822,6 @@ TABLES = {
     "artists": artists_table,
     "time": time_table,
 }
-
-
-# ── Rejected lines ────────────────────────────────────────────────────────────────────────────
-
-UNCHANGED = "the published tables are unchanged"
-
-
-def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
-    """How many lines of a dataset ended in each class, before copies are found.
-
-    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
-    """
-    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
-    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
-    rows = staged.groupBy("class").agg(*counts).collect()
-    lines = Counter({row["class"]: row["lines"] for row in rows})
-    sizes = Counter({row["class"]: row["bytes"] for row in rows})
-    run.summary["songs" if dataset == "song_data" else "events"] = lines
-    accepted = [row for row in rows if row["class"] in ACCEPTED]
-    missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
-    if missing:
-        run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
-    if rejected_share(lines):
-        reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
-        rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
-        quarantine(run, dataset, rejected)
-        note_reasons(run, dataset, rejected)
-    by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
-    if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
-        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
-        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
-        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
-        raise Stop(REFUSED, message)
-    return lines
-
-
-def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
-    """Notes the three most frequent reasons, for the last screen."""
-    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
-    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
-    for reason, lines, file in reasons.limit(3).collect():
-        where = key_of(run.source, file)
-        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
-
-
-def rejected_share(counts: Counter[str]) -> Fraction:
-    """A fraction, because 29 of 100 is not more than 0.29, but 0.29 * 100 is less than 29."""
-    lines = counts.total() - counts["blank"]
-    return Fraction(counts["malformed"] + counts["invalid"], max(lines, 1))
-
-
-def no_play(run: Run, lines: DataFrame) -> Stop:
-    """Refuses logs without a play; says which pages there are."""
-    pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
-    most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
-    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
-    wrong = f"no line is a play: page is never NextSong, but {found}"
-    return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
-
-
-def as_lines(conflicts: DataFrame) -> DataFrame:
-    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
-    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
-    fields = [F.col(alias).alias(name) for name, alias in names.items()]
-    user_id = F.col("user_id").cast("string").alias("userId")
-    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
-    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
-    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
 
 
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
@@ -1553,7 +1549,7 @@ def explain(error: Exception, at: str) -> Stop:
     if isinstance(error, Stop):
         return error
     kind, code, words = root_cause(error)
-    if isinstance(error, Py4JNetworkError | ConnectionError):
+    if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
         return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
@@ -1591,8 +1587,8 @@ def connect(settings: Settings) -> Any:
         # its text may repeat a value of dl.cfg; the last two come from a credential_process
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
-    if not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "a key or token holds a blank or a line end; correct it"
+    if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
+        wrong = "KEY or SECRET is missing, or one holds a blank or a line end; correct [AWS]"
         raise Stop(SETTINGS, f"AWS credentials: {wrong}")
     if not keys and settings.output.startswith("s3"):
         looked = "dl.local.cfg, dl.cfg, the environment, ~/.aws, SSO, container and instance role"
@@ -1636,11 +1632,9 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     region = session.region_name or "us-east-1"
     client = bucket_in(region).meta.client
     answer = client.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1)
-    if not settings.region:
-        # each bucket may be in a region of its own
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        region = headers.get("x-amz-bucket-region", region)
-    bucket = bucket_in(region)
+    # each bucket may be in a region of its own, to which boto3 was redirected
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    bucket = bucket_in(headers.get("x-amz-bucket-region", region))
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
@@ -1648,7 +1642,7 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         credential_provider=Boto3CredentialProvider(session) if is_signed else None,
         client_options={"allow_http": True, "timeout": "120s"},
         # obstore reads AWS_* variables too: what they could change is set here for good
-        region=region,
+        region=bucket.meta.client.meta.region_name,
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
@@ -1714,6 +1708,7 @@ SHUFFLE_BYTES = 32 * 2**20
 # what the guarantees rest on; no setting of a user may change it
 GUARANTEES = {
     "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.caseSensitive": "true",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -1807,14 +1802,18 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
     try:
         spark = builder.getOrCreate()
     except Exception as error:
-        lines = b"".join(printed).decode(errors="replace")
-        said = re.search(r".*(Exception|Error)\b.*", lines) or [str(error)]
-        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {said[0]}") from error
+        words = root_cause(error)[2]
+        if "JAVA_GATEWAY_EXITED" in words:
+            # Java has said why; a line that repeats its options may hold a secret
+            text = re.sub("Picked up .*", "", b"".join(printed).decode(errors="replace"))
+            words = (re.search(r".*Exception\b.*", text) or [" ".join(text.split())])[0]
+        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {words}") from error
     finally:
         os.dup2(terminal, 2)
         os.close(writer)
     # an error is said in one line
     spark.sparkContext.setLogLevel("OFF")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     return spark
 
 

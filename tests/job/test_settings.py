@@ -1,4 +1,4 @@
-"""Settings: command line, then dl.local.cfg, dl.cfg, defaults; what is wrong is said in one line."""
+"""Settings: command line, then dl.local.cfg, then dl.cfg; what is wrong is said in one line."""
 
 import configparser
 import os
