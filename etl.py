@@ -198,7 +198,7 @@ def run_job(run: Run) -> None:
         run.source = open_location(settings.input, settings)
         run.manifest = list_input(run)
     if settings.dry_run:
-        say("Dry run: settings, access and file names are fine; no file was read.")
+        say("Dry run: settings, access and file names are fine. The data was not read.")
         return
     if wrong:
         warn(f"{run.lake.name}: {wrong[0]} is lost or damaged; this run replaces it")
@@ -601,9 +601,9 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
         note_reasons(run, dataset, rejected)
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
-        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
-        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
-        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
+        found = f"{float(by_lines):.1%} of the lines and {float(by_bytes):.1%} of the bytes"
+        limit = f"MAX_REJECTED = {run.settings.max_rejected} allows less"
+        message = f"{run.source.name}/{dataset}: rejected {found}; {limit}; {UNCHANGED}"
         raise Stop(REFUSED, message)
     return lines
 
@@ -614,7 +614,7 @@ def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
     reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
     for reason, lines, file in reasons.limit(3).collect():
         where = key_of(run.source, file)
-        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
+        run.warnings.append(f"{dataset}: rejected {lines:,} × {reason}, first in {where}")
 
 
 def rejected_share(counts: Counter[str]) -> Fraction:
@@ -627,8 +627,8 @@ def no_play(run: Run, lines: DataFrame) -> Stop:
     """Refuses logs without a play; says which pages there are."""
     pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
     most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
-    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
-    wrong = f"no line is a play: page is never NextSong, but {found}"
+    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "none"
+    wrong = f"no plays: no line has page NextSong; pages found: {found}"
     return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
 
 
@@ -986,14 +986,14 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
     for name in ("song_data", "log_data"):
         objects, skipped = list_dataset(run.source, name)
         manifest[name] = objects
-        found = "no such folder; INPUT must hold song_data and log_data"
+        found = "no such folder; INPUT must contain song_data and log_data"
         if skipped:
-            found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
+            found = f"skipped {len(skipped):,}, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
             run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
-            raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        say(f"  {name}: {len(objects):,} to read")
+            raise Stop(SETTINGS, f"{run.source.name}/{name}: no file to read: {found}")
+        say(f"  {name}: {len(objects):,} files")
     return manifest
 
 
@@ -1310,9 +1310,9 @@ def show_run(run: Run) -> None:
         made = summary["tables"][table]
         size = made["bytes"] // 1000
         say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
-    say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
+    say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song.")
     if events["ambiguous"]:
-        say(f"{events['ambiguous']:,} match several songs; the smallest song_id is taken.")
+        say(f"{events['ambiguous']:,} of them match several songs; the smallest song_id is used.")
     show_warnings(run)
     seconds = summary["seconds"]
     say(f"\nTook {sum(seconds.values()):.1f} s ({seconds['tables']:.1f} s building tables).")
@@ -1370,11 +1370,11 @@ RULES = {
     "INPUT": PLACE,
     "OUTPUT": PLACE,
     "SONGS_PARTITION_BY": ("JOB", "year(,artist_id)?", "year or year,artist_id"),
-    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1"),
+    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a number from 0 to 1"),
 }
 DEFAULTS = {"SONGS_PARTITION_BY": "year", "MAX_REJECTED": "0.01"}
 SWITCHES = {
-    "dry_run": "check settings, access and file names; read and write nothing",
+    "dry_run": "check settings, access and file names; read no data, write nothing",
     "force": "rebuild even if nothing changed",
     "verbose": "show Spark's log, and tracebacks",
 }
@@ -1468,7 +1468,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         # links are followed
         outer = os.path.realpath(f"{settings.input}/{dataset}")
         if f"{os.path.realpath(settings.output)}/".startswith(f"{outer}/"):
-            raise Stop(SETTINGS, f"OUTPUT is in {dataset} of INPUT; name a folder outside it")
+            raise Stop(SETTINGS, f"OUTPUT is inside INPUT's {dataset}; choose a folder outside it")
     return settings
 
 
@@ -1550,7 +1550,7 @@ def explain(error: Exception, at: str) -> Stop:
         return error
     kind, code, words = root_cause(error)
     if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
-        return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
+        return Stop(FAILED, f"{at}: Java exited during the run, perhaps out of memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
             return Stop(SETTINGS, f"{at}: {words}; {hint}")
@@ -1585,7 +1585,7 @@ def connect(settings: Settings) -> Any:
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
     if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "KEY or SECRET is missing, or one holds a blank or a line end"
+        wrong = "KEY or SECRET is missing, or contains a space or line break"
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS]")
     if not keys and settings.output.startswith("s3"):
         hint = "set [AWS] KEY and SECRET in dl.local.cfg, or sign in with `aws login`"
@@ -1600,7 +1600,7 @@ def open_location(text: str, settings: Settings) -> Location:
     if text == settings.output:
         Path(text).mkdir(parents=True, exist_ok=True)
     elif not Path(text).is_dir():
-        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must hold song_data and log_data")
+        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must contain song_data and log_data")
     return Location(f"file://{text}", LocalStore(text))
 
 

@@ -49,7 +49,7 @@ def test_every_rejected_line_is_kept_with_its_file_and_reason(job, tmp_path):
     unused = {"auth", "method", "registration", "status"}
     assert file in (first, second)
     assert json.loads(raw) == {name: conflict[name] for name in conflict.keys() - unused}
-    assert f"2 log_data lines rejected: page is missing, such as in {first}" in result.err
+    assert f"log_data: rejected 2 × page is missing, first in {first}" in result.err
     assert f"/_etl/quarantine/{result.summary['run']}" in result.out
 
 
@@ -66,7 +66,7 @@ def test_two_percent_malformed_is_refused_and_the_tables_stay(job, tmp_path, dat
     assert result.code == 3
     assert f"/in/{dataset}: rejected 2.0% of the lines" in result.error
     assert "more than MAX_REJECTED = 0.01; the published tables are unchanged" in result.error
-    assert f"1 {dataset} lines rejected: not a JSON object, such as in " in result.err
+    assert f"{dataset}: rejected 1 × not a JSON object, first in " in result.err
     assert [row["raw"] for row in result.quarantine()] == ["x"]
     assert result.summary["exit"] == 3
     assert table_files(result.output) == before
@@ -79,7 +79,7 @@ def test_a_day_of_events_on_one_line_counts_as_a_day(job, tmp_path):
     result = job(tmp_path / "in")
     assert result.code == 3
     assert "0.5% of the lines, 4.7% of the bytes" in result.error
-    assert "text after the JSON object, such as in log_data/2018/01-events.json" in result.err
+    assert "text after the JSON object, first in log_data/2018/01-events.json" in result.err
 
 
 def test_a_share_is_compared_exactly(job, tmp_path):
@@ -131,7 +131,7 @@ def test_a_dataset_without_a_readable_object_is_an_error_that_says_what_is_there
     (folder / "empty.json").touch()
     result = quick(*flags)
     assert result.code == 2
-    assert f"/in/log_data: nothing to read: {found}" in result.error
+    assert f"/in/log_data: no file to read: {found}" in result.error
 
 
 CHANGES = {
@@ -184,7 +184,7 @@ def test_names_with_odd_characters_are_read_and_quarantined_under_their_name(job
     result = job(source, "--max-rejected", "0.5", output=tmp_path / "out 1%41")
     assert result.code == 0, result.err
     assert [row["file"] for row in result.quarantine()] == [read]
-    assert f"not a JSON object, such as in {read}" in result.err
+    assert f"not a JSON object, first in {read}" in result.err
 
 
 @pytest.mark.parametrize("name", ["song_data/A/TR00000.json.gz", "log_data/a.json.gz"])

@@ -161,7 +161,7 @@ def test_an_input_that_is_not_there_or_the_folder_above_is_named(quick, tmp_path
     result = quick("--input", "nowhere", *flags)
     assert (result.code, f"{tmp_path}/nowhere: no such folder" in result.error) == (2, True)
     result = quick("--input", ROOT / "data", *flags)
-    assert (result.code, "data/song_data: nothing to read" in result.error) == (2, True)
+    assert (result.code, "data/song_data: no file to read" in result.error) == (2, True)
 
 
 @pytest.mark.parametrize("output", ["file", "file/out"])
