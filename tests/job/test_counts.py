@@ -10,7 +10,7 @@ import etl
 from tests.helpers import files_below, play, song, write_input
 
 BAD_UTF8 = b'{"page":"caf\xe9"}'
-SKIPPED = "2 skipped, such as log_data/2018/b.csv; names must end in .json, .jsonl, .ndjson"
+SKIPPED = "skipped 2, such as log_data/2018/b.csv; names must end in .json, .jsonl, .ndjson"
 
 
 def plays(count):
@@ -65,7 +65,7 @@ def test_two_percent_malformed_is_refused_and_the_tables_stay(job, tmp_path, dat
     result = job(tmp_path / "in")
     assert result.code == 3
     assert f"/in/{dataset}: rejected 2.0% of the lines" in result.error
-    assert "more than MAX_REJECTED = 0.01; the published tables are unchanged" in result.error
+    assert "MAX_REJECTED = 0.01 allows less; the published tables are unchanged" in result.error
     assert f"{dataset}: rejected 1 × not a JSON object, first in " in result.err
     assert [row["raw"] for row in result.quarantine()] == ["x"]
     assert result.summary["exit"] == 3
@@ -99,7 +99,7 @@ def test_without_a_play_the_run_is_refused_and_says_which_pages_there_are(job, t
     write_input(tmp_path / "in", [song()], [[play(page="Home"), play(page="next_song")]])
     result = job(tmp_path / "in")
     assert result.code == 3
-    assert "page is never NextSong, but Home (1), next_song (1)" in result.error
+    assert "pages found: Home (1), next_song (1)" in result.error
     assert "quarantine" not in result.out
 
 
