@@ -121,43 +121,43 @@ COLUMNS = {
         start_time  TIMESTAMP COMMENT 'when the play began, UTC; refers to time',
         user_id     BIGINT    COMMENT 'who listened; refers to users',
         level       STRING    COMMENT 'free or paid, at the time of the play',
-        song_id     STRING    COMMENT 'refers to songs; NULL if the catalogue lacks the track',
-        artist_id   STRING    COMMENT 'refers to artists; NULL if the catalogue lacks the track',
-        session_id  BIGINT    COMMENT 'the app session of the play; it has no table',
+        song_id     STRING    COMMENT 'refers to songs; NULL if no song matches',
+        artist_id   STRING    COMMENT 'refers to artists; NULL if no song matches',
+        session_id  BIGINT    COMMENT 'app session of the play; it has no table',
         location    STRING    COMMENT 'where the listener was, at the time of the play',
         user_agent  STRING    COMMENT 'browser of the listener, at the time of the play',
-        year        INT       COMMENT 'of start_time; a folder',
-        month       INT       COMMENT 'of start_time, 1 to 12; a folder'
+        year        INT       COMMENT 'of start_time; partition folder',
+        month       INT       COMMENT 'of start_time, 1 to 12; partition folder'
     """,
     "users": """
-        user_id    BIGINT COMMENT 'number of the user in the app',
+        user_id    BIGINT COMMENT 'user number in the app',
         first_name STRING COMMENT 'as of the latest event of the user',
         last_name  STRING COMMENT 'as of the latest event of the user',
         gender     STRING COMMENT 'F or M, as of the latest event of the user',
         level      STRING COMMENT 'free or paid, as of the latest event of the user'
     """,
     "songs": """
-        song_id   STRING COMMENT 'id of the song in the catalogue',
-        title     STRING COMMENT 'as the catalogue has it',
+        song_id   STRING COMMENT 'id in the song catalogue',
+        title     STRING COMMENT 'as in the song catalogue',
         artist_id STRING COMMENT 'refers to artists',
         duration  DOUBLE COMMENT 'seconds',
-        year      INT    COMMENT 'year of release, 0 when unknown; a folder'
+        year      INT    COMMENT 'year of release, 0 if unknown; partition folder'
     """,
     "artists": """
-        artist_id STRING COMMENT 'id of the artist in the catalogue',
-        name      STRING COMMENT 'as the catalogue has it',
-        location  STRING COMMENT 'where the artist comes from, in words',
+        artist_id STRING COMMENT 'id in the song catalogue',
+        name      STRING COMMENT 'as in the song catalogue',
+        location  STRING COMMENT 'where the artist comes from',
         latitude  DOUBLE COMMENT 'degrees, north is positive',
         longitude DOUBLE COMMENT 'degrees, east is positive'
     """,
     "time": """
-        start_time TIMESTAMP COMMENT 'an instant at which a play began, UTC',
+        start_time TIMESTAMP COMMENT 'when a play began, UTC',
         hour       INT       COMMENT '0 to 23, UTC',
         day        INT       COMMENT 'day of the month, 1 to 31, UTC',
         week       INT       COMMENT 'ISO 8601 week of the year, 1 to 53',
         weekday    INT       COMMENT '1 is Sunday, 7 is Saturday',
-        year       INT       COMMENT 'UTC; a folder',
-        month      INT       COMMENT '1 to 12, UTC; a folder'
+        year       INT       COMMENT 'UTC; partition folder',
+        month      INT       COMMENT '1 to 12, UTC; partition folder'
     """,
 }
 BY_MONTH = ("year", "month")
@@ -167,17 +167,17 @@ EVENT_CLASSES = {
     "songplays": "plays, one row each",
     "out_of_scope": "other events, such as page views and logins",
     "duplicate": "repeated copies of a play",
-    "key_conflict": "different plays that claim the key of another",
-    "invalid": "a value is missing or impossible",
-    "malformed": "not one JSON object, or a number is not one",
+    "key_conflict": "other plays with the key of a play that is kept",
+    "invalid": "a value is missing or out of range",
+    "malformed": "not one JSON object, or a field of a wrong type",
     "blank": "empty lines",
 }
 SONG_CLASSES = {
     "songs": "songs, one row each",
     "variant": "other records of a song that is kept",
     "duplicate": "repeated copies of a record",
-    "invalid": "a value is missing or impossible",
-    "malformed": "not one JSON object, or a number is not one",
+    "invalid": "a value is missing or out of range",
+    "malformed": "not one JSON object, or a field of a wrong type",
 }
 
 
@@ -198,13 +198,13 @@ def run_job(run: Run) -> None:
         run.source = open_location(settings.input, settings)
         run.manifest = list_input(run)
     if settings.dry_run:
-        say("Dry run: settings, access and file names are fine; no file was read.")
+        say("Dry run: settings, access and file names are fine. The data was not read.")
         return
     if wrong:
         warn(f"{run.lake.name}: {wrong[0]} is lost or damaged; this run replaces it")
     is_current = all(newest.get(name) == value for name, value in fingerprint(run).items())
     if is_current and not wrong and not settings.force:
-        say(f"Nothing to do: commit {newest['commit']} has this input, settings and code.")
+        say(f"Nothing to do: commit {newest['commit']} has the same input, settings and code.")
         say(f"The tables are in {run.lake.name}. To rebuild them, add --force.")
         show_next_steps(run)
         return
@@ -229,7 +229,7 @@ def run_job(run: Run) -> None:
         make_commit(run, files)
         _, wrong = reconcile(run.lake)
         if wrong:
-            raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} was lost while it was published")
+            raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} disappeared during publishing")
 
 
 def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str, int]]:
@@ -601,9 +601,9 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
         note_reasons(run, dataset, rejected)
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
-        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
-        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
-        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
+        found = f"{float(by_lines):.1%} of the lines and {float(by_bytes):.1%} of the bytes"
+        limit = f"MAX_REJECTED = {run.settings.max_rejected} allows less"
+        message = f"{run.source.name}/{dataset}: rejected {found}; {limit}; {UNCHANGED}"
         raise Stop(REFUSED, message)
     return lines
 
@@ -614,7 +614,7 @@ def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
     reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
     for reason, lines, file in reasons.limit(3).collect():
         where = key_of(run.source, file)
-        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
+        run.warnings.append(f"{dataset}: rejected {lines:,} × {reason}, first in {where}")
 
 
 def rejected_share(counts: Counter[str]) -> Fraction:
@@ -627,8 +627,8 @@ def no_play(run: Run, lines: DataFrame) -> Stop:
     """Refuses logs without a play; says which pages there are."""
     pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
     most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
-    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
-    wrong = f"no line is a play: page is never NextSong, but {found}"
+    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "none"
+    wrong = f"no plays: no line has page NextSong; pages found: {found}"
     return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
 
 
@@ -792,7 +792,7 @@ def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
 
 
 def songplays_table(deduped: DataFrame) -> DataFrame:
-    """Fact without measures: one row per NextSong event, matched to at most one song.
+    """Factless fact table: one row per NextSong event, matched to at most one song.
 
     Key      songplay_id, md5 hex of `userId|sessionId|itemInSession|ts`
     Source   match_plays, dedupe_plays
@@ -869,7 +869,7 @@ def audit(spark: SparkSession, run: Run) -> None:
 
 def check(what: str, found: int, expected: int) -> None:
     if found != expected:
-        raise Stop(FAILED, f"audit: {what}: {found:,}, but {expected:,} are right")
+        raise Stop(FAILED, f"audit: {what}: found {found:,}, expected {expected:,}")
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
@@ -986,14 +986,14 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
     for name in ("song_data", "log_data"):
         objects, skipped = list_dataset(run.source, name)
         manifest[name] = objects
-        found = "no such folder; INPUT must hold song_data and log_data"
+        found = "no such folder; INPUT must contain song_data and log_data"
         if skipped:
-            found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
+            found = f"skipped {len(skipped):,}, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
             run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
-            raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        say(f"  {name}: {len(objects):,} to read")
+            raise Stop(SETTINGS, f"{run.source.name}/{name}: no file to read: {found}")
+        say(f"  {name}: {len(objects):,} files")
     return manifest
 
 
@@ -1310,9 +1310,9 @@ def show_run(run: Run) -> None:
         made = summary["tables"][table]
         size = made["bytes"] // 1000
         say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
-    say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
+    say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song.")
     if events["ambiguous"]:
-        say(f"{events['ambiguous']:,} match several songs; the smallest song_id is taken.")
+        say(f"{events['ambiguous']:,} of them match several songs; the smallest song_id is used.")
     show_warnings(run)
     seconds = summary["seconds"]
     say(f"\nTook {sum(seconds.values()):.1f} s ({seconds['tables']:.1f} s building tables).")
@@ -1358,8 +1358,8 @@ ON_EMR = Path("/usr/share/aws/emr").is_dir()
 
 
 # section of dl.cfg, pattern of right values, and the same in words
-CREDENTIAL = ("AWS", WORD, "text without blanks")
-PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3a://bucket/prefix, without #, ; $ or <")
+CREDENTIAL = ("AWS", WORD, "text without spaces")
+PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3://bucket/prefix, without #, ; $ or <")
 RULES = {
     "KEY": CREDENTIAL,
     "SECRET": CREDENTIAL,
@@ -1370,11 +1370,11 @@ RULES = {
     "INPUT": PLACE,
     "OUTPUT": PLACE,
     "SONGS_PARTITION_BY": ("JOB", "year(,artist_id)?", "year or year,artist_id"),
-    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1"),
+    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a number from 0 to 1"),
 }
 DEFAULTS = {"SONGS_PARTITION_BY": "year", "MAX_REJECTED": "0.01"}
 SWITCHES = {
-    "dry_run": "check settings, access and file names; read and write nothing",
+    "dry_run": "check settings, access and file names; read no data, write nothing",
     "force": "rebuild even if nothing changed",
     "verbose": "show Spark's log, and tracebacks",
 }
@@ -1468,7 +1468,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         # links are followed
         outer = os.path.realpath(f"{settings.input}/{dataset}")
         if f"{os.path.realpath(settings.output)}/".startswith(f"{outer}/"):
-            raise Stop(SETTINGS, f"OUTPUT is in {dataset} of INPUT; name a folder outside it")
+            raise Stop(SETTINGS, f"OUTPUT is inside INPUT's {dataset}; choose a folder outside it")
     return settings
 
 
@@ -1504,11 +1504,11 @@ HINTS = {
     "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA": (
         "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"
     ),
-    "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it": (
+    "the bucket is in another region; leave [AWS] REGION empty to look it up": (
         "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException"
     ),
     "the credentials expired; sign in again, or renew [AWS] TOKEN": "ExpiredToken",
-    "the clock of this machine is wrong; correct it": "RequestTimeTooSkewed",
+    "set the clock of this machine": "RequestTimeTooSkewed",
     "this identity must be allowed to list and read INPUT, and to write OUTPUT": "AccessDenied",
     "check the name of the bucket, and [AWS] ENDPOINT": "NoSuchBucket ParamValidationError",
     "check [AWS] ENDPOINT and REGION, and the network": (
@@ -1550,7 +1550,7 @@ def explain(error: Exception, at: str) -> Stop:
         return error
     kind, code, words = root_cause(error)
     if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
-        return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
+        return Stop(FAILED, f"{at}: Java exited during the run, perhaps out of memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
             return Stop(SETTINGS, f"{at}: {words}; {hint}")
@@ -1585,7 +1585,7 @@ def connect(settings: Settings) -> Any:
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
     if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "KEY or SECRET is missing, or one holds a blank or a line end"
+        wrong = "KEY or SECRET is missing, or contains a space or line break"
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS]")
     if not keys and settings.output.startswith("s3"):
         hint = "set [AWS] KEY and SECRET in dl.local.cfg, or sign in with `aws login`"
@@ -1600,7 +1600,7 @@ def open_location(text: str, settings: Settings) -> Location:
     if text == settings.output:
         Path(text).mkdir(parents=True, exist_ok=True)
     elif not Path(text).is_dir():
-        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must hold song_data and log_data")
+        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must contain song_data and log_data")
     return Location(f"file://{text}", LocalStore(text))
 
 

@@ -94,7 +94,7 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing to do: commit 1" in done.stdout
-    assert "not a JSON object, such as in log_data/éé" in done.stderr
+    assert "not a JSON object, first in log_data/éé" in done.stderr
     copy = download(lake, "out/", tmp_path / "copy")
     contents = [reference.read_dataset(SAMPLE, name)[0] for name in ("song_data", "log_data")]
     check_tables(copy, reference.derive(contents[0], [*contents[1], b"not JSON"]))
@@ -150,7 +150,7 @@ def test_folder_markers_are_no_input_and_only_the_newest_version_of_an_object_is
             client.delete_object(Bucket="versions", Key=key)
         result = main("--config", config)
         assert (result.code, result.err) == (0, "")
-        assert "song_data: 1 to read" in result.out
+        assert "song_data: 1 files" in result.out
         [file] = out.list("songs")
         assert out.read(file) == version
     assert "Nothing to do: commit 2" in main("--config", config).out

@@ -166,9 +166,9 @@ WRONG = {
     "[AWS]\nENDPOINT = http://hidden@host\n" + DATA: "ENDPOINT must be a URL",
     "[DATA]\nINPUT = in\n": "[DATA] OUTPUT must be",
     DATA + "  hidden\n": "[DATA] OUTPUT must be",
-    DATA + "[JOB]\nMAX_REJECTED = hidden\n": "MAX_REJECTED must be a share from 0 to 1",
-    DATA + "[JOB]\nMAX_REJECTED = 1 %\n": "MAX_REJECTED must be a share from 0 to 1",
-    DATA + "[JOB]\nMAX_REJECTED = 1.5\n": "MAX_REJECTED must be a share from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = hidden\n": "MAX_REJECTED must be a number from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = 1 %\n": "MAX_REJECTED must be a number from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = 1.5\n": "MAX_REJECTED must be a number from 0 to 1",
     DATA + "[JOB]\nSONGS_PARTITION_BY = hidden\n": "must be year or year,artist_id",
 }
 
@@ -201,7 +201,7 @@ def test_a_wrong_value_of_dl_local_cfg_is_blamed_on_that_file(settings, tmp_path
 )
 def test_an_output_in_a_dataset_of_the_input_is_refused(settings, tmp_path, source, output):
     (tmp_path / "link").symlink_to("in")
-    with pytest.raises(etl.Stop, match=r"OUTPUT is in (song|log)_data of INPUT") as stop:
+    with pytest.raises(etl.Stop, match=r"OUTPUT is inside INPUT.s (song|log)_data") as stop:
         settings(f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n")
     assert stop.value.code == 2
 
