@@ -346,7 +346,7 @@ def read_logs(spark: SparkSession, run: Run) -> DataFrame:
     if missing:
         raise input_changed(run.source, min(missing))
     # Spark knows gzip by the suffix .gz alone, not by .GZ
-    unknown = [key for key in objects if re.search(r"(?i)\.gz$(?<!\.gz)", key)]
+    unknown = [key for key in objects if re.search(r"\.(gZ|G[zZ])$", key)]
     # new objects wait for the next run; skipped ones are not read at all
     others = {*uris.keys() - objects.keys(), *unknown}
     if others:
