@@ -37,6 +37,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import textwrap
 import threading
 import time
 import traceback
@@ -1496,7 +1497,10 @@ def say(text: str, style: str = "", stream: Any = None) -> None:
 
 
 def warn(text: str) -> None:
-    say(f"etl.py: warning: {text}", style=YELLOW, stream=sys.stderr)
+    text = f"etl.py: warning: {text}"
+    if sys.stderr.isatty():
+        text = textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False)
+    say(text, YELLOW, sys.stderr)
 
 
 # what to do about an error, and S3's codes or the types of the errors that leave no doubt

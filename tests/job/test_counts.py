@@ -78,7 +78,7 @@ def test_a_day_of_events_on_one_line_counts_as_a_day(job, tmp_path):
     write_input(tmp_path / "in", [song()], [plays(200), [day]])
     result = job(tmp_path / "in")
     assert result.code == 3
-    assert "0.5% of the lines, 4.7% of the bytes" in result.error
+    assert "0.5% of the lines and 4.7% of the bytes" in result.error
     assert "text after the JSON object, first in log_data/2018/01-events.json" in result.err
 
 

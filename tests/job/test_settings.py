@@ -131,7 +131,7 @@ def test_a_placeholder_a_comment_or_another_scheme_is_refused_without_its_value(
         with pytest.raises(etl.Stop) as stop:
             settings(config, *flags)
         assert stop.value.code == 2
-        assert str(stop.value).startswith(f"{blamed} must be a folder or s3a://bucket/prefix")
+        assert str(stop.value).startswith(f"{blamed} must be a folder or s3://bucket/prefix")
         assert "hidden" not in str(stop.value)
 
 
