@@ -134,17 +134,9 @@ def test_the_copies_of_a_play_are_one_songplay_conflicts_once_each_and_duplicate
     ]
 
 
-LOWEST = {
-    "artist": "A",
-    "firstName": "A",
-    "gender": "A",
-    "lastName": "A",
-    "length": 1.5,
-    "level": "A",
-    "location": "A",
-    "song": "A",
-    "userAgent": "A",
-}
+# in the order in which contents are compared
+CONTENT = "artist firstName gender lastName length level location song userAgent".split()
+LOWEST = {**dict.fromkeys(CONTENT, "A"), "length": 1.5}
 
 
 def test_contents_are_ordered_by_one_field_after_the_other(copies):
