@@ -1,36 +1,142 @@
-"""An AWS account in this process, and runs of the job on S3 with every request written down."""
+"""The template deployed on ministack, runs of the job on S3, and an AWS account in this process."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from typing import NamedTuple
 
-import aws
 import botocore.client
 import botocore.session
 import emr
 import pytest
 import upload
-from account import SERVICE_POLICY
+import watch
+from aws import pairs
+from botocore.exceptions import EndpointConnectionError
 from fake_aws import (
     ACCOUNT,
     BUCKET,
     INPUT,
-    LOG,
+    LOGS,
     OUTPUT,
+    PARAMETERS,
     REGION,
-    Recorded,
+    STACK,
     Recorder,
+    client,
+    deploy,
     fill,
-    fill_input,
-    parsed,
     put_logs,
     record,
     shared_loader,
 )
-from helpers import play, run_process, song, write_input
+from helpers import free_port, play, run_process, song, write_input
 from moto import mock_aws
 from moto.emr.models import emr_backends
 from moto.emrserverless.models import EMRServerlessBackend, emrserverless_backends
-from moto.iam import models as iam_models
 from rules import enforce
+
+# ── The template on ministack ────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory):
+    """An AWS server on this machine; returns its endpoint."""
+    folder = tmp_path_factory.mktemp("ministack")
+    port = free_port()
+    search = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    settings = {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "IOT_MTLS_ENABLED": "0",
+        "S3_DATA_DIR": str(folder / "s3"),
+    }
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [shutil.which("ministack", path=search)],
+            cwd=folder,
+            env={**os.environ, **settings},
+            stdout=log,
+            stderr=log,
+        )
+    yield f"http://127.0.0.1:{port}"
+    server.kill()
+    server.wait(30)
+
+
+def identity(patch, endpoint: str = "") -> None:
+    """An account's keys in the environment, and nothing else of AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    # ministack takes the key's name for the account's number
+    patch.setenv("AWS_ACCESS_KEY_ID", ACCOUNT)
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    patch.setenv("AWS_REGION", REGION)
+    patch.setenv("AWS_DEFAULT_REGION", REGION)
+    patch.setenv("AWS_CONFIG_FILE", os.devnull)
+    if endpoint:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+
+
+@pytest.fixture
+def cloud(ministack, monkeypatch):
+    """boto3 and the AWS CLI talk to ministack."""
+    identity(monkeypatch, ministack)
+    for _ in range(240):
+        try:
+            client("s3").list_buckets()
+            return
+        except EndpointConnectionError:
+            time.sleep(0.25)
+
+
+class Deployed(NamedTuple):
+    """What the template makes, with every option chosen; policies by the names of their owners."""
+
+    outputs: dict
+    parameters: dict
+    policies: dict
+    # the request of the daily run
+    daily: dict
+
+
+@pytest.fixture(scope="session")
+def deployed(ministack):
+    with pytest.MonkeyPatch.context() as patch:
+        cloud.__wrapped__(ministack, patch)
+        stack = deploy(STACK, **PARAMETERS)
+        assert stack["StackStatus"] == "CREATE_COMPLETE", stack
+        policies = {}
+        iam = client("iam")
+        for role in iam.list_roles()["Roles"]:
+            named = {"RoleName": role["RoleName"]}
+            for policy in iam.list_role_policies(**named)["PolicyNames"]:
+                found = iam.get_role_policy(**named, PolicyName=policy)
+                policies[policy] = found["PolicyDocument"]
+        for policy in iam.list_policies(Scope="Local")["Policies"]:
+            version = {"PolicyArn": policy["Arn"], "VersionId": policy["DefaultVersionId"]}
+            found = iam.get_policy_version(**version)["PolicyVersion"]
+            policies[policy["PolicyName"]] = found["Document"]
+        outputs = pairs(stack["Outputs"], "Output")
+        parameters = pairs(stack["Parameters"], "Parameter")
+        scheduler = client("scheduler")
+        (schedule,) = scheduler.list_schedules()["Schedules"]
+        target = scheduler.get_schedule(Name=schedule["Name"])["Target"]
+        return Deployed(outputs, parameters, policies, json.loads(target["Input"]))
+
+
+# ── Runs of the job on S3 ────────────────────────────────────────────────────────────────────────
+
+
+class Recorded(NamedTuple):
+    """A run of the job from bucket `source` to `lake`: its requests, and what it left."""
+
+    calls: set
+    # key -> content
+    objects: dict
 
 
 @pytest.fixture(scope="session")
@@ -51,142 +157,181 @@ def recorded(s3, tmp_path_factory):
         "PYSPARK_SUBMIT_ARGS": "--master local-cluster[1,2,1024] pyspark-shell",
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
-    for _ in range(2):  # the second run finds nothing to do
-        done = run_process(
-            "--config", config, "--max-rejected", "0.1", cwd=folder, timeout=400, env=env
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    done = run_process(
+        "--config", config, "--max-rejected", "0.1", cwd=folder, timeout=400, env=env
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
     listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    keys = [
-        item["Key"] for page in listed for item in page["Contents"] if not item["Key"].endswith("/")
-    ]
+    keys = [item["Key"] for page in listed for item in page["Contents"]]
     objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
-    return Recorded(recorder.calls, objects, recorder.endpoint)
+    return Recorded(recorder.calls, objects)
 
 
-# of AWS's own policies only the one that is attached: moto takes 0.6 s per test to load them all
-name = SERVICE_POLICY.rpartition("/")[2]
-ATTACHED_POLICIES = json.dumps({name: json.loads(iam_models.aws_managed_policies_data)[name]})
+# ── An account in this process ───────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
-def account(monkeypatch):
-    """An AWS account in this process, which keeps AWS's rules; nothing is paused for."""
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_REGION", REGION)
-    monkeypatch.setattr(aws, "pause", lambda seconds: None)
+def account(ministack, deployed, monkeypatch):
+    """An AWS account in this process, which keeps AWS's rules, without buckets.
+
+    Its stack is the one on ministack.
+    """
+    identity(monkeypatch)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", ministack)
+    monkeypatch.setattr(watch, "sleep", lambda seconds: None)
     monkeypatch.setattr(botocore.session, "create_loader", shared_loader)
     monkeypatch.setattr(upload, "packages", lambda architecture: architecture.encode())
-    monkeypatch.setattr(EMRServerlessBackend, "create_application", any_release)
-    monkeypatch.setattr(iam_models, "aws_managed_policies_data", ATTACHED_POLICIES)
     send = botocore.client.BaseClient._make_api_call
 
     def check(self, operation, parameters):
         enforce(self.meta.service_model, operation, parameters)
         return send(self, operation, parameters)
 
-    with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+    own = {"mock_credentials": False, "passthrough": {"urls": [ministack]}}
+    with mock_aws(config={"core": own}):
+        # moto knows no EMR Spark 8
+        serverless = client("emr-serverless")
+        made = serverless.create_application(name=STACK, releaseLabel="emr-7.14.0", type="SPARK")
+        backend = emrserverless_backends[ACCOUNT][REGION]
+        backend.applications["00app"] = backend.applications.pop(made["applicationId"])
+        backend.applications["00app"].id = "00app"
+        backend.job_runs["00app"] = []
         monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", check)
         yield
-
-
-make_application = EMRServerlessBackend.create_application
-
-
-def any_release(self, name, release_label, *more, **others):
-    """Moto knows no EMR Spark 8."""
-    application = make_application(self, name, "emr-7.14.0", *more, **others)
-    application.release_label = release_label
-    return application
 
 
 @pytest.fixture
 def lake(account):
     """The account's buckets: an input, and an OUTPUT that nothing was written to yet."""
-    fill_input()
     fill({})
+
+
+@pytest.fixture(scope="session")
+def published():
+    """What a run of the job leaves in OUTPUT: key -> content."""
+    files = {
+        "songplays/year=2018/month=11/c000000001-1a2b3c4d-00000.parquet": b"plays",
+        "songs/year=0/artist_id=AR%3A1/c000000001-1a2b3c4d-00000.parquet": b"songs",
+        "songs/year=1999/artist_id=AR1/c000000001-1a2b3c4d-00000.parquet": b"more songs",
+        "time/year=2018/month=11/c000000001-1a2b3c4d-00000.parquet": b"time",
+        "users/c000000001-1a2b3c4d-00000.parquet": b"users",
+    }
+    tables = {}
+    for name, partitioned_by, columns in (
+        ("songplays", ["year", "month"], "songplay_id STRING, year INT, month INT"),
+        ("users", [], "user_id BIGINT, level STRING"),
+        (
+            "songs",
+            ["year", "artist_id"],
+            "song_id STRING, duration DOUBLE, year INT, artist_id STRING",
+        ),
+        ("time", ["year", "month"], "start_time TIMESTAMP, year INT, month INT"),
+    ):
+        named = [column.split() for column in columns.split(", ")]
+        tables[name] = {
+            "grain": f"one row per {name}",
+            "partitioned_by": partitioned_by,
+            "columns": [
+                {"name": column, "type": kind, "comment": f"the {column}"} for column, kind in named
+            ],
+            "rows": 40,
+            "files": 1,
+            "bytes": 123456,
+        }
+    commit = {
+        "commit": 1,
+        "tables": tables,
+        "files": {name: {"bytes": len(content)} for name, content in files.items()},
+    }
+    report = {
+        "commit": 1,
+        "exit": 0,
+        "error": None,
+        "events": {"lines": 1_041, "malformed": 1, "songplays": 1_040, "matched": 7},
+        "songs": {"records": 2, "songs": 2},
+        "tables": {"users": {"rows": 96, "files": 1, "bytes": 4_200_000}},
+        "output": OUTPUT,
+    }
+    objects = {f"out/{name}": content for name, content in files.items()}
+    objects["out/_etl/commits/000000001.json"] = json.dumps(commit).encode()
+    # as of a run that begins after all others
+    objects["out/_etl/runs/29991231T235959Z-1a2b3c4d.json"] = json.dumps(report).encode()
+    return objects
 
 
 @pytest.fixture
 def said(capsys):
     """Runs a command; returns its exit code and what it printed."""
 
-    def run(*arguments, program=emr):
-        code = program.main(list(arguments))
+    def run(*arguments):
+        code = emr.main(list(arguments))
         return code, *capsys.readouterr()
 
     return run
 
 
 @pytest.fixture
-def dry(said):
-    """What a command would send: [(service.operation, parameters)]."""
-
-    def run(*arguments, program=emr):
-        verb, *others = arguments
-        code, out, err = said(verb, "--dry-run", *others, program=program)
-        assert code == 0, err
-        return parsed(out)
-
-    return run
-
-
-@pytest.fixture
 def requests(monkeypatch):
-    """Every request that is really sent: [(service.operation, parameters)]."""
+    """Every request that is sent: [(service.operation, parameters)]."""
     return record(monkeypatch)
 
 
-@pytest.fixture
-def clusters(account, monkeypatch):
-    """Lets moto's clusters pass through (cluster state, step state) pairs, one per poll."""
+@pytest.fixture(params=[[], ["--serverless"]], ids=["cluster", "serverless"])
+def run(request):
+    """The command that runs the job on one kind, then on the other."""
+    return ["run", *request.param]
 
-    def pass_through(*states, reason=""):
+
+# what a run goes through -> how EMR and EMR Serverless name it
+STATES = {
+    "pending": ("BOOTSTRAPPING", "PENDING", "SCHEDULED"),
+    "running": ("RUNNING", "RUNNING", "RUNNING"),
+    "done": ("TERMINATING", "COMPLETED", "SUCCESS"),
+    "failed": ("TERMINATING", "FAILED", "FAILED"),
+    "cancelled": ("TERMINATED_WITH_ERRORS", "CANCELLED", "CANCELLED"),
+}
+
+
+@pytest.fixture
+def runs(account, monkeypatch):
+    """Lets moto's runs of both kinds pass through states, one per poll, and leaves their logs."""
+
+    def pass_through(*states, reason="", spark="", job=""):
         turns = iter(states)
 
         def next_state(seconds):
-            cluster_state, step_state = next(turns, states[-1])
+            cluster_state, step_state, run_state = STATES[next(turns, states[-1])]
             for cluster in emr_backends[ACCOUNT][REGION].clusters.values():
-                cluster.state = cluster_state
-                if reason:
-                    cluster.last_state_change_reason = cluster.state_change_reason = reason
-                for step in cluster.steps:
-                    step.state = step_state
-                    folder = f"{LOG}/{cluster.id}/steps/{step.id}"
-                    put_logs(folder, pass_through.spark, pass_through.job)
+                cluster.state, cluster.steps[0].state = cluster_state, step_state
+                cluster.last_state_change_reason = cluster.state_change_reason = reason
+                put_logs(f"{LOGS}/{cluster.id}/steps/{cluster.steps[0].id}", spark, job)
+            for started in emrserverless_backends[ACCOUNT][REGION].job_runs.values():
+                for run in started:
+                    run.state, run.state_details = run_state, reason
+                    folder = f"{LOGS}/applications/{run.application_id}/jobs/{run.id}"
+                    put_logs(f"{folder}/SPARK_DRIVER", spark, job)
 
-        monkeypatch.setattr(aws, "pause", next_state)
+        monkeypatch.setattr(watch, "sleep", next_state)
 
-    pass_through.spark, pass_through.job = "", ""
+    start = EMRServerlessBackend.start_job_run
+
+    def start_pending(self, *given, **named):
+        run = start(self, *given, **named)
+        run.state, run.state_details = "PENDING", ""
+        return run
+
+    monkeypatch.setattr(EMRServerlessBackend, "start_job_run", start_pending)
     return pass_through
 
 
 @pytest.fixture
-def jobs(account, monkeypatch):
-    """Lets moto's serverless runs pass through (state, details) pairs, one per poll."""
+def started():
+    """The ID of the only run that was started, of either kind."""
 
-    def pass_through(*states):
-        turns = iter(states)
+    def look() -> str:
+        clusters = list(emr_backends[ACCOUNT][REGION].clusters)
+        jobs = emrserverless_backends[ACCOUNT][REGION].job_runs.values()
+        (id,) = clusters + [run.id for each in jobs for run in each]
+        return id
 
-        def next_state(seconds):
-            state, details = next(turns, states[-1])
-            backend = emrserverless_backends[ACCOUNT][REGION]
-            for runs in backend.job_runs.values():
-                for run in runs:
-                    run.state, run.state_details = state, details
-
-        first = states[0]
-        start = EMRServerlessBackend.start_job_run
-
-        def start_in_first_state(self, *given, **named):
-            run = start(self, *given, **named)
-            run.state, run.state_details = first
-            return run
-
-        monkeypatch.setattr(EMRServerlessBackend, "start_job_run", start_in_first_state)
-        monkeypatch.setattr(aws, "pause", next_state)
-
-    return pass_through
+    return look

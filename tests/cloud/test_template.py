@@ -1,0 +1,201 @@
+"""cloud/lake.yaml: linted, deployed on ministack, changed, broken half way, deleted."""
+
+import json
+import time
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from cfnlint.api import lint
+from cfnlint.config import ManualArgs
+from fake_aws import REGION, aws_cli, client, deploy, settled, template, without_unknown_types
+from helpers import ROOT
+
+REGIONS = ["us-west-2", "us-east-1", "eu-central-1"]
+
+
+def test_cfn_lint_finds_nothing():
+    text = (ROOT / "cloud" / "lake.yaml").read_text()
+    assert not lint(text, config=ManualArgs(regions=REGIONS))
+    # what CloudFormation takes in a request
+    assert len(text.encode()) < 51_200
+
+
+# place in the template -> a value that is wrong there, or None for no value
+FAULTS = {
+    "LakeBucket.Properties.BucketNames": "my-bucket",
+    "LakeBucket.Properties.LifecycleConfiguration.Rules.0.Status": "On",
+    "LakeBucket.Properties.BucketEncryption.ServerSideEncryptionConfiguration": "AES256",
+    "LakeBucket.DeletionPolicy": "Keep",
+    "JobRole.Properties.AssumeRolePolicyDocument": None,
+    "JobRole.Properties.Policies.0.PolicyDocument.Statement.0.Action": "s3:ListBuckets",
+    "JobRole.Properties.Policies.0.PolicyDocument.Statement.0.Effect": "Permit",
+    "JobRole.Properties.Policies.0.PolicyDocument.Version": "2012-10-18",
+    "JobProfile.Properties.Roles": "JobRole",
+    "ServiceRole.Properties.ManagedPolicyArns.0": {"Fn::GetAtt": ["JobRole", "Arns"]},
+    "LaunchPolicy.Properties.PolicyDocument.Statement.1.Resource": {"Ref": "Application"},
+    "LaunchPolicy.Properties.PolicyDocument.Statement.2.Action": "elasticmapreduce:RunJobFlows",
+    "ServerlessApplication.Properties.MaximumCapacity.Cpu": "sixteen",
+    "ServerlessApplication.Properties.ReleaseLabel": None,
+    "ServerlessApplication.Properties.Architecture": "ARM",
+    "Workgroup.Properties.WorkGroupConfiguration.BytesScannedCutoffPerQuery": 1000,
+    "Daily.Properties.FlexibleTimeWindow.Mode": "MAYBE",
+    "FailedRun.Condition": "HasMail",
+}
+
+
+def test_cfn_lint_finds_the_faults_that_one_makes():
+    whole = template()
+    for place, value in FAULTS.items():
+        *path, last = [int(name) if name.isdigit() else name for name in place.split(".")]
+        part = whole["Resources"]
+        for name in path:
+            part = part[name]
+        part[last] = value
+        if value is None:
+            del part[last]
+    found = lint(json.dumps(whole), config=ManualArgs(regions=REGIONS[:1]))
+    assert len(FAULTS) == 18
+    assert len([item for item in found if item.rule.id != "W2001"]) >= 15
+
+
+def names() -> dict:
+    """What the account holds of the types that the template makes, besides AWS's own."""
+    cloud_wide = client("iam")
+    found = {
+        "roles": [item["RoleName"] for item in cloud_wide.list_roles()["Roles"]],
+        "policies": [item["PolicyName"] for item in cloud_wide.list_policies()["Policies"]],
+        "databases": [item["Name"] for item in client("glue").get_databases()["DatabaseList"]],
+        "schedules": [item["Name"] for item in client("scheduler").list_schedules()["Schedules"]],
+        "topics": [item["TopicArn"] for item in client("sns").list_topics()["Topics"]],
+        "rules": [item["Name"] for item in client("events").list_rules()["Rules"]],
+        "workgroups": [item["Name"] for item in client("athena").list_work_groups()["WorkGroups"]],
+    }
+    return {kind: sorted(items) for kind, items in found.items()}
+
+
+def buckets() -> list[str]:
+    return [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]]
+
+
+def delete(name: str) -> None:
+    client("cloudformation").delete_stack(StackName=name)
+    with pytest.raises(ClientError, match="does not exist"):
+        settled(name)
+
+
+ALL = {
+    "DailyCode": "0123456789abcdef",
+    "AlarmEmail": "you@example.com",
+    "Subnets": "subnet-1",
+    "KmsKey": "arn:aws:kms:us-west-2:123456789012:key/1",
+}
+
+
+@pytest.mark.parametrize("more", [{}, ALL], ids=["defaults", "all"])
+def test_a_deleted_stack_leaves_its_bucket_and_nothing_else(cloud, more):
+    before = names()
+    name = f"music-{len(more)}"
+    stack = deploy(name, Bucket=f"{name}-bucket", Database=f"music_{len(more)}", **more)
+    assert stack["StackStatus"] == "CREATE_COMPLETE" and names() != before
+    delete(name)
+    assert names() == before
+    assert f"{name}-bucket" in buckets()
+
+
+def test_a_stack_that_fails_half_way_leaves_nothing(cloud, deployed):
+    """Another lake in the account has the database's name: neither is taken over."""
+    before = names()
+    stack = deploy("second", Bucket="second-bucket", Database="sparkify", **ALL)
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert names() == before
+    delete("second")
+    assert names() == before
+
+
+def test_deleting_a_stack_of_that_name_in_another_region_deletes_nothing(cloud, deployed):
+    before = names()
+    elsewhere = boto3.client("cloudformation", region_name="us-east-1")
+    elsewhere.delete_stack(StackName="sparkify")
+    assert names() == before
+    assert settled("sparkify")["StackStatus"] == "CREATE_COMPLETE"
+
+
+def test_an_existing_bucket_keeps_its_settings(cloud):
+    s3 = client("s3")
+    s3.create_bucket(Bucket="website", CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def settings():
+        found = {}
+        for what in ("public_access_block", "bucket_lifecycle_configuration", "bucket_policy"):
+            try:
+                found[what] = getattr(s3, f"get_{what}")(Bucket="website")
+            except ClientError as error:
+                found[what] = error.response["Error"]["Code"]
+        return {what: str(value) for what, value in found.items() if "Response" not in value}
+
+    before = settings()
+    assert deploy("site", Bucket="website", MakeBucket="no", Database="site")
+    assert settings() == before
+    delete("site")
+    assert settings() == before and "website" in buckets()
+
+
+def test_a_new_bucket_is_private_and_outlives_the_stack():
+    bucket = template()["Resources"]["LakeBucket"]
+    blocked = bucket["Properties"]["PublicAccessBlockConfiguration"]
+    assert len(blocked) == 4 and all(blocked.values())
+    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_second_deployment_changes_nothing_and_a_changed_parameter_one_thing(
+    cloud, capsys, tmp_path
+):
+    # more workgroups than AWS lists on one page
+    for number in range(60):
+        client("athena").create_work_group(Name=f"other-{number}")
+    file = tmp_path / "lake.json"
+    file.write_text(json.dumps(without_unknown_types(template())))
+    command = (
+        f"aws cloudformation deploy --stack-name again --template-file {file}"
+        " --capabilities CAPABILITY_NAMED_IAM --no-fail-on-empty-changeset"
+        " --parameter-overrides Bucket=again Database=again"
+    )
+    assert aws_cli(command) == 0
+    assert "Successfully created" in capsys.readouterr().out
+    # the CLI names its change sets for the second
+    time.sleep(1)
+    assert aws_cli(command) == 0
+    assert "No changes to deploy" in capsys.readouterr().out
+    time.sleep(1)
+    assert aws_cli(f"{command} DailyCode=0123456789abcdef --no-execute-changeset") == 0
+    listed = client("cloudformation").list_change_sets(StackName="again")["Summaries"]
+    newest = max(listed, key=lambda item: item["CreationTime"])
+    found = client("cloudformation").describe_change_set(ChangeSetName=newest["ChangeSetId"])
+    changed = {item["ResourceChange"]["LogicalResourceId"] for item in found["Changes"]}
+    assert {"Daily"} <= changed <= {"Daily", "DailyRole"}
+
+
+def test_parameters_are_described_and_checked():
+    for name, parameter in template()["Parameters"].items():
+        assert len(parameter["Description"]) > 20, name
+        is_checked = {"AllowedPattern", "AllowedValues", "MinValue"} & parameter.keys()
+        assert is_checked, name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Bucket": "My_Bucket"},
+        {"Prefix": "/lake"},
+        {"InputPrefix": "in"},
+        {"Database": "Spark-ify"},
+        {"Release": "emr-7.9.0"},
+        {"MaxVcpu": "3"},
+        {"DailyCode": "latest"},
+    ],
+    ids=str,
+)
+def test_a_wrong_parameter_is_refused(cloud, wrong):
+    with pytest.raises(ClientError, match=next(iter(wrong))):
+        deploy("wrong", **{"Bucket": "wrong", **wrong})
