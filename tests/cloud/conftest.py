@@ -1,5 +1,6 @@
-"""The template deployed on ministack, runs of the job on S3, and an AWS account in this process."""
+"""The template deployed on ministack, a run of the job on S3, and an account in this process."""
 
+import functools
 import json
 import os
 import shutil
@@ -8,36 +9,22 @@ import sys
 import time
 from typing import NamedTuple
 
+import boto3
 import botocore.client
+import botocore.loaders
 import botocore.session
 import emr
+import fake_aws
 import pytest
 import upload
 import watch
-from aws import pairs
+from botocore import xform_name
 from botocore.exceptions import EndpointConnectionError
-from fake_aws import (
-    ACCOUNT,
-    BUCKET,
-    INPUT,
-    LOGS,
-    OUTPUT,
-    PARAMETERS,
-    REGION,
-    STACK,
-    Recorder,
-    client,
-    deploy,
-    fill,
-    put_logs,
-    record,
-    shared_loader,
-)
+from fake_aws import ACCOUNT, BUCKET, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
 from helpers import free_port, play, run_process, song, write_input
 from moto import mock_aws
 from moto.emr.models import emr_backends
 from moto.emrserverless.models import EMRServerlessBackend, emrserverless_backends
-from rules import enforce
 
 # ── The template on ministack ────────────────────────────────────────────────────────────────────
 
@@ -48,29 +35,30 @@ def ministack(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ministack")
     port = free_port()
     search = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-    settings = {
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "IOT_MTLS_ENABLED": "0",
-        "S3_DATA_DIR": str(folder / "s3"),
-    }
+    settings = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0"}
+    environment = {**os.environ, **settings, "S3_DATA_DIR": str(folder / "s3")}
+    command = [shutil.which("ministack", path=search)]
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [shutil.which("ministack", path=search)],
-            cwd=folder,
-            env={**os.environ, **settings},
-            stdout=log,
-            stderr=log,
-        )
-    yield f"http://127.0.0.1:{port}"
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    endpoint = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+            boto3.client("sts", REGION, endpoint_url=endpoint, **keys).get_caller_identity()
+            break
+        except EndpointConnectionError:
+            time.sleep(0.25)
+    yield endpoint
     server.kill()
     server.wait(30)
 
 
-def identity(patch, endpoint: str = "") -> None:
+def identify(patch, endpoint: str = "") -> None:
     """An account's keys in the environment, and nothing else of AWS."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
-        patch.delenv(name)
+        # the CLI's own
+        if name != "AWS_DATA_PATH":
+            patch.delenv(name)
     # ministack takes the key's name for the account's number
     patch.setenv("AWS_ACCESS_KEY_ID", ACCOUNT)
     patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -84,70 +72,52 @@ def identity(patch, endpoint: str = "") -> None:
 @pytest.fixture
 def cloud(ministack, monkeypatch):
     """boto3 and the AWS CLI talk to ministack."""
-    identity(monkeypatch, ministack)
-    for _ in range(240):
-        try:
-            client("s3").list_buckets()
-            return
-        except EndpointConnectionError:
-            time.sleep(0.25)
+    identify(monkeypatch, ministack)
 
 
 class Deployed(NamedTuple):
-    """What the template makes, with every option chosen; policies by the names of their owners."""
+    """What the template makes with every option: policies by name, and the daily request."""
 
-    outputs: dict
-    parameters: dict
     policies: dict
-    # the request of the daily run
     daily: dict
 
 
 @pytest.fixture(scope="session")
 def deployed(ministack):
     with pytest.MonkeyPatch.context() as patch:
-        cloud.__wrapped__(ministack, patch)
-        stack = deploy(STACK, **PARAMETERS)
-        assert stack["StackStatus"] == "CREATE_COMPLETE", stack
+        identify(patch, ministack)
+        stack = fake_aws.deploy(STACK, **fake_aws.PARAMETERS)
+        assert stack["StackStatus"] == "CREATE_COMPLETE"
+        iam = boto3.resource("iam")
         policies = {}
-        iam = client("iam")
-        for role in iam.list_roles()["Roles"]:
-            named = {"RoleName": role["RoleName"]}
-            for policy in iam.list_role_policies(**named)["PolicyNames"]:
-                found = iam.get_role_policy(**named, PolicyName=policy)
-                policies[policy] = found["PolicyDocument"]
-        for policy in iam.list_policies(Scope="Local")["Policies"]:
-            version = {"PolicyArn": policy["Arn"], "VersionId": policy["DefaultVersionId"]}
-            found = iam.get_policy_version(**version)["PolicyVersion"]
-            policies[policy["PolicyName"]] = found["Document"]
-        outputs = pairs(stack["Outputs"], "Output")
-        parameters = pairs(stack["Parameters"], "Parameter")
-        scheduler = client("scheduler")
-        (schedule,) = scheduler.list_schedules()["Schedules"]
-        target = scheduler.get_schedule(Name=schedule["Name"])["Target"]
-        return Deployed(outputs, parameters, policies, json.loads(target["Input"]))
+        for role in iam.roles.all():
+            for policy in role.policies.all():
+                policies[policy.name] = policy.policy_document
+        for policy in iam.policies.filter(Scope="Local"):
+            policies[policy.policy_name] = policy.default_version.document
+        (schedule,) = client("scheduler").list_schedules()["Schedules"]
+        target = client("scheduler").get_schedule(Name=schedule["Name"])["Target"]
+        return Deployed(policies, json.loads(target["Input"]))
 
 
-# ── Runs of the job on S3 ────────────────────────────────────────────────────────────────────────
+# ── A run of the job on S3 ───────────────────────────────────────────────────────────────────────
 
 
 class Recorded(NamedTuple):
-    """A run of the job from bucket `source` to `lake`: its requests, and what it left."""
+    """A run of the job from bucket `source` to `lake`: its requests, and its newest commit."""
 
     calls: set
-    # key -> content
-    objects: dict
+    commit: dict
 
 
 @pytest.fixture(scope="session")
 def recorded(s3, tmp_path_factory):
     client = s3.bucket("source")
     s3.bucket(BUCKET)
-    folder, recorder = tmp_path_factory.mktemp("recorded"), Recorder(s3.endpoint)
+    folder, recorder = tmp_path_factory.mktemp("recorded"), fake_aws.Recorder(s3.endpoint)
     songs = [song(), song(song_id="SO2", title="Home", year=0, artist_latitude=None)]
-    plays = [
-        play(itemInSession=number, ts=1541106106796 + number * 86_400_000) for number in range(40)
-    ]
+    day = 86_400_000
+    plays = [play(itemInSession=each, ts=1541106106796 + each * day) for each in range(40)]
     write_input(folder, songs, [[*plays, b"cut off"]])
     for path in folder.rglob("*.json"):
         client.upload_file(str(path), "source", f"in/{path.relative_to(folder)}")
@@ -157,106 +127,93 @@ def recorded(s3, tmp_path_factory):
         "PYSPARK_SUBMIT_ARGS": "--master local-cluster[1,2,1024] pyspark-shell",
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
-    done = run_process(
-        "--config", config, "--max-rejected", "0.1", cwd=folder, timeout=400, env=env
-    )
+    command = ["--config", config, "--max-rejected", "0.1"]
+    done = run_process(*command, cwd=folder, timeout=400, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
-    listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    keys = [item["Key"] for page in listed for item in page["Contents"]]
-    objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
-    return Recorded(recorder.calls, objects)
+    answer = client.get_object(Bucket=BUCKET, Key="out/_etl/commits/000000001.json")
+    return Recorded(recorder.calls, json.load(answer["Body"]))
 
 
 # ── An account in this process ───────────────────────────────────────────────────────────────────
 
+# service models are parsed once for all sessions
+shared_loader = functools.cache(botocore.loaders.create_loader)
+
 
 @pytest.fixture
 def account(ministack, deployed, monkeypatch):
-    """An AWS account in this process, which keeps AWS's rules, without buckets.
-
-    Its stack is the one on ministack.
-    """
-    identity(monkeypatch)
+    """An AWS account in this process, whose stack is on ministack."""
+    identify(monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", ministack)
     monkeypatch.setattr(watch, "sleep", lambda seconds: None)
     monkeypatch.setattr(botocore.session, "create_loader", shared_loader)
     monkeypatch.setattr(upload, "packages", lambda architecture: architecture.encode())
-    send = botocore.client.BaseClient._make_api_call
-
-    def check(self, operation, parameters):
-        enforce(self.meta.service_model, operation, parameters)
-        return send(self, operation, parameters)
-
     own = {"mock_credentials": False, "passthrough": {"urls": [ministack]}}
     with mock_aws(config={"core": own}):
-        # moto knows no EMR Spark 8
-        serverless = client("emr-serverless")
-        made = serverless.create_application(name=STACK, releaseLabel="emr-7.14.0", type="SPARK")
+        # moto knows no EMR Spark 8, and numbers applications itself
+        made = client("emr-serverless").create_application(
+            name=STACK, releaseLabel="emr-7.14.0", type="SPARK"
+        )
         backend = emrserverless_backends[ACCOUNT][REGION]
         backend.applications["00app"] = backend.applications.pop(made["applicationId"])
         backend.applications["00app"].id = "00app"
         backend.job_runs["00app"] = []
-        monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", check)
         yield
 
 
 @pytest.fixture
 def lake(account):
     """The account's buckets: an input, and an OUTPUT that nothing was written to yet."""
-    fill({})
+    s3 = client("s3")
+    for bucket in ("source", BUCKET):
+        place = {"LocationConstraint": REGION}
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    for dataset in ("song_data", "log_data"):
+        s3.put_object(Bucket="source", Key=f"in/{dataset}/a.json", Body=b"{}")
 
 
-@pytest.fixture(scope="session")
-def published():
-    """What a run of the job leaves in OUTPUT: key -> content."""
-    files = {
-        "songplays/year=2018/month=11/c000000001-1a2b3c4d-00000.parquet": b"plays",
-        "songs/year=0/artist_id=AR%3A1/c000000001-1a2b3c4d-00000.parquet": b"songs",
-        "songs/year=1999/artist_id=AR1/c000000001-1a2b3c4d-00000.parquet": b"more songs",
-        "time/year=2018/month=11/c000000001-1a2b3c4d-00000.parquet": b"time",
-        "users/c000000001-1a2b3c4d-00000.parquet": b"users",
-    }
-    tables = {}
-    for name, partitioned_by, columns in (
-        ("songplays", ["year", "month"], "songplay_id STRING, year INT, month INT"),
-        ("users", [], "user_id BIGINT, level STRING"),
-        (
-            "songs",
-            ["year", "artist_id"],
-            "song_id STRING, duration DOUBLE, year INT, artist_id STRING",
-        ),
-        ("time", ["year", "month"], "start_time TIMESTAMP, year INT, month INT"),
-    ):
-        named = [column.split() for column in columns.split(", ")]
-        tables[name] = {
-            "grain": f"one row per {name}",
-            "partitioned_by": partitioned_by,
-            "columns": [
-                {"name": column, "type": kind, "comment": f"the {column}"} for column, kind in named
-            ],
-            "rows": 40,
-            "files": 1,
-            "bytes": 123456,
-        }
-    commit = {
-        "commit": 1,
-        "tables": tables,
-        "files": {name: {"bytes": len(content)} for name, content in files.items()},
-    }
-    report = {
-        "commit": 1,
-        "exit": 0,
-        "error": None,
-        "events": {"lines": 1_041, "malformed": 1, "songplays": 1_040, "matched": 7},
-        "songs": {"records": 2, "songs": 2},
-        "tables": {"users": {"rows": 96, "files": 1, "bytes": 4_200_000}},
-        "output": OUTPUT,
-    }
-    objects = {f"out/{name}": content for name, content in files.items()}
-    objects["out/_etl/commits/000000001.json"] = json.dumps(commit).encode()
+def table(partitioned_by: str, columns: str) -> dict:
+    named = [column.split() for column in columns.split(", ")]
+    found = [{"name": name, "type": kind, "comment": f"the {name}"} for name, kind in named]
+    return {"grain": columns, "partitioned_by": partitioned_by.split(), "columns": found}
+
+
+NAME = "c000000001-1a2b3c4d-00000.parquet"
+COMMIT = {
+    "commit": 1,
+    "tables": {
+        "users": table("", "user_id BIGINT, level STRING"),
+        "songs": table("year artist_id", "song_id STRING, year INT, artist_id STRING"),
+        "time": table("year month", "start_time TIMESTAMP, year INT, month INT"),
+    },
+    "files": {
+        f"songs/year=0/artist_id=AR%3A1/{NAME}": {"bytes": 5},
+        f"songs/year=1999/artist_id=AR1/{NAME}": {"bytes": 5},
+        f"time/year=2018/month=11/{NAME}": {"bytes": 5},
+        f"users/{NAME}": {"bytes": 5},
+    },
+}
+REPORT = {
+    "commit": 1,
+    "exit": 0,
+    "error": None,
+    "events": {"lines": 1_041, "malformed": 1, "songplays": 1_040, "matched": 7},
+    "songs": {"records": 2, "songs": 2},
+    "tables": {"users": {"rows": 96, "files": 1, "bytes": 4_200_000}},
+    "output": OUTPUT,
+}
+
+
+@pytest.fixture
+def published(lake):
+    """What a run leaves in OUTPUT, and the database of the stack; returns its commit."""
+    for file, known in COMMIT["files"].items():
+        put(f"out/{file}", b"x" * known["bytes"])
+    put("out/_etl/commits/000000001.json", json.dumps(COMMIT))
     # as of a run that begins after all others
-    objects["out/_etl/runs/29991231T235959Z-1a2b3c4d.json"] = json.dumps(report).encode()
-    return objects
+    put("out/_etl/runs/29991231T235959Z-1a2b3c4d.json", json.dumps(REPORT))
+    client("glue").create_database(DatabaseInput={"Name": STACK})
+    return COMMIT
 
 
 @pytest.fixture
@@ -272,8 +229,37 @@ def said(capsys):
 
 @pytest.fixture
 def requests(monkeypatch):
-    """Every request that is sent: [(service.operation, parameters)]."""
-    return record(monkeypatch)
+    """Every request that a command sends: [(service.operation, parameters)]."""
+    sent, send = [], botocore.client.BaseClient._make_api_call
+
+    def note(self, operation, parameters):
+        if self.meta.config.user_agent_extra != fake_aws.OURS.user_agent_extra:
+            service = self.meta.service_model.service_name
+            # boto3 adds to the parameters while it sends them
+            sent.append((f"{service}.{xform_name(operation)}", dict(parameters)))
+        return send(self, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", note)
+    return sent
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Lets an operation fail, before or after AWS carried it out."""
+
+    def operation_fails(operation, error, after=False, when=lambda given: True):
+        send = botocore.client.BaseClient._make_api_call
+
+        def answer(self, name, parameters):
+            if name != operation or not when(parameters):
+                return send(self, name, parameters)
+            if after:
+                send(self, name, parameters)
+            raise error
+
+        monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", answer)
+
+    return operation_fails
 
 
 @pytest.fixture(params=[[], ["--serverless"]], ids=["cluster", "serverless"])
@@ -282,7 +268,7 @@ def run(request):
     return ["run", *request.param]
 
 
-# what a run goes through -> how EMR and EMR Serverless name it
+# what a run goes through -> how EMR names it for the cluster and its step, and EMR Serverless
 STATES = {
     "pending": ("BOOTSTRAPPING", "PENDING", "SCHEDULED"),
     "running": ("RUNNING", "RUNNING", "RUNNING"),
@@ -304,12 +290,11 @@ def runs(account, monkeypatch):
             for cluster in emr_backends[ACCOUNT][REGION].clusters.values():
                 cluster.state, cluster.steps[0].state = cluster_state, step_state
                 cluster.last_state_change_reason = cluster.state_change_reason = reason
-                put_logs(f"{LOGS}/{cluster.id}/steps/{cluster.steps[0].id}", spark, job)
-            for started in emrserverless_backends[ACCOUNT][REGION].job_runs.values():
-                for run in started:
-                    run.state, run.state_details = run_state, reason
-                    folder = f"{LOGS}/applications/{run.application_id}/jobs/{run.id}"
-                    put_logs(f"{folder}/SPARK_DRIVER", spark, job)
+                fake_aws.put_logs(f"{LOGS}/{cluster.id}/steps/{cluster.steps[0].id}", spark, job)
+            for run in emrserverless_backends[ACCOUNT][REGION].job_runs["00app"]:
+                run.state, run.state_details = run_state, reason
+                folder = f"{LOGS}/applications/00app/jobs/{run.id}/SPARK_DRIVER"
+                fake_aws.put_logs(folder, spark, job)
 
         monkeypatch.setattr(watch, "sleep", next_state)
 
@@ -326,12 +311,10 @@ def runs(account, monkeypatch):
 
 @pytest.fixture
 def started():
-    """The ID of the only run that was started, of either kind."""
+    """The IDs of the runs that were started, of both kinds."""
 
-    def look() -> str:
-        clusters = list(emr_backends[ACCOUNT][REGION].clusters)
-        jobs = emrserverless_backends[ACCOUNT][REGION].job_runs.values()
-        (id,) = clusters + [run.id for each in jobs for run in each]
-        return id
+    def look() -> list[str]:
+        runs = emrserverless_backends[ACCOUNT][REGION].job_runs["00app"]
+        return [*emr_backends[ACCOUNT][REGION].clusters, *(run.id for run in runs)]
 
     return look

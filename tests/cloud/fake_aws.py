@@ -1,6 +1,5 @@
-"""AWS for the tests: requests on S3 written down, the template on ministack, the rest in moto."""
+"""AWS for the tests: requests on S3 written down, and the template on ministack."""
 
-import functools
 import gzip
 import http.client
 import http.server
@@ -14,16 +13,14 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import boto3
-import botocore.client
-import botocore.loaders
 import yaml
-from botocore import xform_name
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from helpers import ROOT
 
-REGION, ACCOUNT, STACK = "us-west-2", "123456789012", "sparkify"
-BUCKET = "lake"
+REGION, ACCOUNT, STACK, BUCKET = "us-west-2", "123456789012", "sparkify", "lake"
 INPUT, OUTPUT, LOGS = "s3://source/in", "s3://lake/out", "emr/logs"
+# each option of the template chosen
 PARAMETERS = {
     "Bucket": BUCKET,
     "Prefix": "out",
@@ -35,14 +32,31 @@ PARAMETERS = {
     "DailyCode": "0123456789abcdef",
 }
 APPLICATION = f"arn:aws:emr-serverless:{REGION}:{ACCOUNT}:/applications/00app"
-
-
 # marks the requests of the tests themselves
 OURS = Config(user_agent_extra="tests")
 
 
-def client(service: str):
-    return boto3.client(service, region_name=REGION, config=OURS)
+def client(service: str, region: str = REGION):
+    return boto3.client(service, region_name=region, config=OURS)
+
+
+def put(key: str, content) -> None:
+    """Puts an object into the lake's bucket."""
+    client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+def put_logs(folder: str, spark: str, job: str) -> None:
+    """Logs as EMR leaves them: spark-submit sends both streams of the job to its stdout."""
+    if spark or job:
+        put(f"{folder}/stderr.gz", gzip.compress(spark.encode()))
+        put(f"{folder}/stdout.gz", gzip.compress(job.encode()))
+
+
+def aws_cli(command: str) -> int:
+    """Runs a command of the AWS CLI in this process, and returns its exit code."""
+    from awscli.clidriver import create_clidriver
+
+    return create_clidriver().main(shlex.split(command)[1:])
 
 
 # ── Requests on S3, as IAM is asked for them ─────────────────────────────────────────────────────
@@ -96,12 +110,6 @@ def allows(statement: dict, call: Call) -> bool:
     )
 
 
-def refused(calls, policy: dict) -> list:
-    """The calls that a policy does not allow."""
-    statements = policy["Statement"]
-    return [call for call in calls if not any(allows(item, call) for item in statements)]
-
-
 def grants(policy: dict):
     """Each action on each resource of a policy, as a statement of its own."""
     for statement in policy["Statement"]:
@@ -110,61 +118,58 @@ def grants(policy: dict):
                 yield {**statement, "Action": action, "Resource": resource}
 
 
-class Recorder:
+class Recorder(http.server.ThreadingHTTPServer):
     """Passes requests on to an S3 server and keeps what IAM would be asked for each."""
 
     def __init__(self, endpoint: str):
-        self.calls, server = set(), urllib.parse.urlsplit(endpoint).netloc
-        calls = self.calls
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.calls = set()
+        self.onward = urllib.parse.urlsplit(endpoint).netloc
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def handle_any(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                calls.update(calls_of(self.command, self.path, self.headers, body))
-                onward = http.client.HTTPConnection(server, timeout=60)
-                headers = {
-                    name: value for name, value in self.headers.items() if name.lower() != "expect"
-                }
-                onward.request(self.command, self.path, body, headers)
-                answer = onward.getresponse()
-                content = answer.read()
-                self.send_response_only(answer.status, answer.reason)
-                for name, value in answer.getheaders():
-                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                        self.send_header(name, value)
-                length = len(content)
-                if self.command == "HEAD":
-                    length = answer.getheader("Content-Length") or 0
-                self.send_header("Content-Length", length)
-                self.end_headers()
-                self.wfile.write(content)
-                onward.close()
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
 
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
+    def handle_any(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.calls.update(calls_of(self.command, self.path, self.headers, body))
+        onward = http.client.HTTPConnection(self.server.onward, timeout=60)
+        headers = {name: self.headers[name] for name in self.headers if name.lower() != "expect"}
+        onward.request(self.command, self.path, body, headers)
+        answer = onward.getresponse()
+        content = answer.read()
+        self.send_response_only(answer.status, answer.reason)
+        length = len(content)
+        if self.command == "HEAD":
+            length = answer.getheader("Content-Length") or 0
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        self.wfile.write(content)
+        onward.close()
 
-            def log_message(self, *arguments):
-                pass
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def log_message(self, *arguments):
+        pass
 
 
 # ── The template ─────────────────────────────────────────────────────────────────────────────────
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, such as !Ref."""
+    """YAML with CloudFormation's short forms, such as !Ref, as their long ones."""
 
 
 def long_form(loader, name, node):
-    make = {
-        yaml.ScalarNode: loader.construct_scalar,
-        yaml.SequenceNode: functools.partial(loader.construct_sequence, deep=True),
-    }
-    value = make[type(node)](node)
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    else:
+        value = loader.construct_sequence(node, deep=True)
     if name == "GetAtt":
         value = value.split(".")
     return {name if name == "Ref" else f"Fn::{name}": value}
@@ -177,39 +182,29 @@ def template() -> dict:
     return yaml.load((ROOT / "cloud" / "lake.yaml").read_text(), Loader)
 
 
-def without_unknown_types(whole: dict) -> dict:
-    """The template without the two resources that ministack does not know."""
-    resources = whole["Resources"]
+def deployable() -> str:
+    """The template, as JSON, without the two resources that ministack does not know."""
+    whole = template()
     for name in ("ServerlessApplication", "Budget"):
-        resources.pop(name, None)
-
-    def named(value):
-        if value == {"Ref": "ServerlessApplication"}:
-            return "00app"
-        if value == {"Fn::GetAtt": ["ServerlessApplication", "Arn"]}:
-            return APPLICATION
-        if isinstance(value, dict):
-            return {key: named(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [named(part) for part in value]
-        if isinstance(value, str):
-            value = value.replace("${ServerlessApplication.Arn}", APPLICATION)
-            return value.replace("${ServerlessApplication}", "00app")
-        return value
-
-    return named(whole)
+        del whole["Resources"][name]
+    text = json.dumps(whole)
+    for reference in (
+        '{"Fn::GetAtt": ["ServerlessApplication", "Arn"]}',
+        '{"Ref": "ServerlessApplication"}',
+    ):
+        text = text.replace(reference, json.dumps(APPLICATION if "Arn" in reference else "00app"))
+    text = text.replace("${ServerlessApplication.Arn}", APPLICATION)
+    return text.replace("${ServerlessApplication}", "00app")
 
 
-def deploy(name: str, whole: dict | None = None, **parameters: str) -> dict:
+def deploy(name: str, **parameters: str) -> dict:
     """Creates a stack on ministack and waits for its end; returns its description."""
-    cloudformation = client("cloudformation")
-    cloudformation.create_stack(
+    given = parameters.items()
+    client("cloudformation").create_stack(
         StackName=name,
-        TemplateBody=json.dumps(without_unknown_types(whole or template())),
+        TemplateBody=deployable(),
         Capabilities=["CAPABILITY_NAMED_IAM"],
-        Parameters=[
-            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
-        ],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given],
         Tags=[{"Key": "team", "Value": "data"}],
     )
     return settled(name)
@@ -224,53 +219,12 @@ def settled(name: str) -> dict:
         time.sleep(0.05)
 
 
-def aws_cli(command: str) -> int:
-    """Runs a command of the AWS CLI in this process, and returns its exit code."""
-    from awscli.clidriver import create_clidriver
-
-    return create_clidriver().main(shlex.split(command)[1:])
-
-
-# ── Moto's account ───────────────────────────────────────────────────────────────────────────────
-
-# service models are parsed once for all sessions
-shared_loader = functools.cache(botocore.loaders.create_loader)
-
-
-def fill(objects: dict) -> None:
-    """The account's buckets: an input, and the lake."""
-    s3 = client("s3")
-    for bucket in ("source", BUCKET):
-        place = {"LocationConstraint": REGION}
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
-    for dataset in ("song_data", "log_data"):
-        s3.put_object(Bucket="source", Key=f"in/{dataset}/a.json", Body=b"{}")
-    for key, content in objects.items():
-        s3.put_object(Bucket=BUCKET, Key=key, Body=content)
-
-
-def put_logs(folder: str, spark: str, job: str) -> None:
-    """Logs as EMR leaves them: spark-submit sends both streams of the job to its stdout."""
-    for name, text in (("stderr", spark), ("stdout", job)):
-        if spark or job:
-            client("s3").put_object(
-                Bucket=BUCKET, Key=f"{folder}/{name}.gz", Body=gzip.compress(text.encode())
-            )
-
-
-def record(monkeypatch) -> list:
-    """Collects the requests that commands send from now on: [(service.operation, parameters)]."""
-    sent, send = [], botocore.client.BaseClient._make_api_call
-
-    def note(self, operation, parameters):
-        if self.meta.config.user_agent_extra != OURS.user_agent_extra:
-            service = self.meta.service_model.service_name
-            # boto3 adds to the parameters while it sends them
-            sent.append((f"{service}.{xform_name(operation)}", dict(parameters)))
-        return send(self, operation, parameters)
-
-    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", note)
-    return sent
+def refusal(code: str, message: str, status: int = 400) -> ClientError:
+    answer = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
+    }
+    return ClientError(answer, "Operation")
 
 
 def changing(requests: list) -> list:
