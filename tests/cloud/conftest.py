@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import boto3
 import botocore.client
@@ -25,8 +25,6 @@ from helpers import free_port, play, run_process, song, write_input
 from moto import mock_aws
 from moto.emr.models import emr_backends
 from moto.emrserverless.models import EMRServerlessBackend, emrserverless_backends
-
-# ── The template on ministack ────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="session")
@@ -75,15 +73,9 @@ def cloud(ministack, monkeypatch):
     identify(monkeypatch, ministack)
 
 
-class Deployed(NamedTuple):
-    """What the template makes with every option: policies by name, and the daily request."""
-
-    policies: dict
-    daily: dict
-
-
 @pytest.fixture(scope="session")
 def deployed(ministack):
+    """What the template makes with every option: policies by name, and the daily request."""
     with pytest.MonkeyPatch.context() as patch:
         identify(patch, ministack)
         stack = fake_aws.deploy(STACK, **fake_aws.PARAMETERS)
@@ -97,21 +89,12 @@ def deployed(ministack):
             policies[policy.policy_name] = policy.default_version.document
         (schedule,) = client("scheduler").list_schedules()["Schedules"]
         target = client("scheduler").get_schedule(Name=schedule["Name"])["Target"]
-        return Deployed(policies, json.loads(target["Input"]))
-
-
-# ── A run of the job on S3 ───────────────────────────────────────────────────────────────────────
-
-
-class Recorded(NamedTuple):
-    """A run of the job from bucket `source` to `lake`: its requests, and its newest commit."""
-
-    calls: set
-    commit: dict
+        return SimpleNamespace(policies=policies, daily=json.loads(target["Input"]))
 
 
 @pytest.fixture(scope="session")
 def recorded(s3, tmp_path_factory):
+    """A run of the job from bucket `source` to `lake`: its requests, and what it left."""
     client = s3.bucket("source")
     s3.bucket(BUCKET)
     folder, recorder = tmp_path_factory.mktemp("recorded"), fake_aws.Recorder(s3.endpoint)
@@ -130,11 +113,11 @@ def recorded(s3, tmp_path_factory):
     command = ["--config", config, "--max-rejected", "0.1"]
     done = run_process(*command, cwd=folder, timeout=400, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
-    answer = client.get_object(Bucket=BUCKET, Key="out/_etl/commits/000000001.json")
-    return Recorded(recorder.calls, json.load(answer["Body"]))
+    listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    keys = [item["Key"] for page in listed for item in page["Contents"]]
+    objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+    return SimpleNamespace(calls=recorder.calls, objects=objects)
 
-
-# ── An account in this process ───────────────────────────────────────────────────────────────────
 
 # service models are parsed once for all sessions
 shared_loader = functools.cache(botocore.loaders.create_loader)
@@ -247,15 +230,16 @@ def requests(monkeypatch):
 def fail(monkeypatch):
     """Lets an operation fail, before or after AWS carried it out."""
 
-    def operation_fails(operation, error, after=False, when=lambda given: True):
+    def operation_fails(operation, error, after=False):
         send = botocore.client.BaseClient._make_api_call
 
         def answer(self, name, parameters):
-            if name != operation or not when(parameters):
-                return send(self, name, parameters)
-            if after:
-                send(self, name, parameters)
-            raise error
+            if name == operation and not after:
+                raise error
+            found = send(self, name, parameters)
+            if name == operation:
+                raise error
+            return found
 
         monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", answer)
 

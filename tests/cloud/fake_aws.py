@@ -59,9 +59,6 @@ def aws_cli(command: str) -> int:
     return create_clidriver().main(shlex.split(command)[1:])
 
 
-# ── Requests on S3, as IAM is asked for them ─────────────────────────────────────────────────────
-
-
 class Call(NamedTuple):
     """What IAM is asked for one request: an action on a resource, and for listings the prefix."""
 
@@ -156,9 +153,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
-
-
-# ── The template ─────────────────────────────────────────────────────────────────────────────────
 
 
 class Loader(yaml.SafeLoader):
