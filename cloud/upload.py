@@ -51,9 +51,9 @@ def packages(architecture: str) -> bytes:
 
     The nodes get them from S3 and not from PyPI, so a subnet without internet access will do.
     """
-    lines = (ROOT / "requirements.txt").read_text().split()
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
     # Spark is EMR's own
-    wanted = [line for line in lines if not line.startswith("pyspark")]
+    wanted = [line for line in lines if not line.startswith(("#", "pyspark"))]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-compile", "--only-binary=:all:", "--python-version", PYTHON]
     for platform in PLATFORMS[architecture]:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,11 @@ import upload
 import watch
 from botocore import xform_name
 from botocore.exceptions import EndpointConnectionError
-from fake_aws import ACCOUNT, BUCKET, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
+from fake_aws import ACCOUNT, BUCKET, COMMIT, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
 from helpers import free_port, play, run_process, song, write_input
 from moto import mock_aws
 from moto.emr.models import emr_backends
-from moto.emrserverless.models import EMRServerlessBackend, emrserverless_backends
+from moto.emrserverless import models as serverless_models
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +99,7 @@ def recorded(s3, tmp_path_factory):
     client = s3.bucket("source")
     s3.bucket(BUCKET)
     folder, recorder = tmp_path_factory.mktemp("recorded"), fake_aws.Recorder(s3.endpoint)
-    songs = [song(), song(song_id="SO2", title="Home", year=0, artist_latitude=None)]
+    songs = [song(), song(song_id="SO2", title="Home", year=0, artist_id="AR:2")]
     day = 86_400_000
     plays = [play(itemInSession=each, ts=1541106106796 + each * day) for each in range(40)]
     write_input(folder, songs, [[*plays, b"cut off"]])
@@ -110,7 +111,7 @@ def recorded(s3, tmp_path_factory):
         "PYSPARK_SUBMIT_ARGS": "--master local-cluster[1,2,1024] pyspark-shell",
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
-    command = ["--config", config, "--max-rejected", "0.1"]
+    command = ["--config", config, "--max-rejected=0.1", "--songs-partition-by=year,artist_id"]
     done = run_process(*command, cwd=folder, timeout=400, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
@@ -131,16 +132,14 @@ def account(ministack, deployed, monkeypatch):
     monkeypatch.setattr(watch, "sleep", lambda seconds: None)
     monkeypatch.setattr(botocore.session, "create_loader", shared_loader)
     monkeypatch.setattr(upload, "packages", lambda architecture: architecture.encode())
+    monkeypatch.setattr(serverless_models, "random_appplication_id", lambda: "00app")
+    monkeypatch.setattr(serverless_models, "JOB_STATUS", "PENDING")
     own = {"mock_credentials": False, "passthrough": {"urls": [ministack]}}
     with mock_aws(config={"core": own}):
-        # moto knows no EMR Spark 8, and numbers applications itself
-        made = client("emr-serverless").create_application(
-            name=STACK, releaseLabel="emr-7.14.0", type="SPARK"
-        )
-        backend = emrserverless_backends[ACCOUNT][REGION]
-        backend.applications["00app"] = backend.applications.pop(made["applicationId"])
-        backend.applications["00app"].id = "00app"
-        backend.job_runs["00app"] = []
+        serverless = client("emr-serverless")
+        # moto knows no EMR Spark 8
+        serverless.create_application(name=STACK, releaseLabel="emr-7.14.0", type="SPARK")
+        serverless_models.emrserverless_backends[ACCOUNT][REGION].job_runs["00app"] = []
         yield
 
 
@@ -155,48 +154,14 @@ def lake(account):
         s3.put_object(Bucket="source", Key=f"in/{dataset}/a.json", Body=b"{}")
 
 
-def table(partitioned_by: str, columns: str) -> dict:
-    named = [column.split() for column in columns.split(", ")]
-    found = [{"name": name, "type": kind, "comment": f"the {name}"} for name, kind in named]
-    return {"grain": columns, "partitioned_by": partitioned_by.split(), "columns": found}
-
-
-NAME = "c000000001-1a2b3c4d-00000.parquet"
-COMMIT = {
-    "commit": 1,
-    "tables": {
-        "users": table("", "user_id BIGINT, level STRING"),
-        "songs": table("year artist_id", "song_id STRING, year INT, artist_id STRING"),
-        "time": table("year month", "start_time TIMESTAMP, year INT, month INT"),
-    },
-    "files": {
-        f"songs/year=0/artist_id=AR%3A1/{NAME}": {"bytes": 5},
-        f"songs/year=1999/artist_id=AR1/{NAME}": {"bytes": 5},
-        f"time/year=2018/month=11/{NAME}": {"bytes": 5},
-        f"users/{NAME}": {"bytes": 5},
-    },
-}
-REPORT = {
-    "commit": 1,
-    "exit": 0,
-    "error": None,
-    "events": {"lines": 1_041, "malformed": 1, "songplays": 1_040, "matched": 7},
-    "songs": {"records": 2, "songs": 2},
-    "tables": {"users": {"rows": 96, "files": 1, "bytes": 4_200_000}},
-    "output": OUTPUT,
-}
-
-
 @pytest.fixture
-def published(lake):
+def published(lake, recorded):
     """What a run leaves in OUTPUT, and the database of the stack; returns its commit."""
-    for file, known in COMMIT["files"].items():
-        put(f"out/{file}", b"x" * known["bytes"])
-    put("out/_etl/commits/000000001.json", json.dumps(COMMIT))
-    # as of a run that begins after all others
-    put("out/_etl/runs/29991231T235959Z-1a2b3c4d.json", json.dumps(REPORT))
+    for key, content in recorded.objects.items():
+        # the run begins after all others
+        put(re.sub(r"(_etl/runs/)\d{4}", r"\g<1>2999", key), content)
     client("glue").create_database(DatabaseInput={"Name": STACK})
-    return COMMIT
+    return json.loads(recorded.objects[COMMIT])
 
 
 @pytest.fixture
@@ -275,21 +240,13 @@ def runs(account, monkeypatch):
                 cluster.state, cluster.steps[0].state = cluster_state, step_state
                 cluster.last_state_change_reason = cluster.state_change_reason = reason
                 fake_aws.put_logs(f"{LOGS}/{cluster.id}/steps/{cluster.steps[0].id}", spark, job)
-            for run in emrserverless_backends[ACCOUNT][REGION].job_runs["00app"]:
+            for run in serverless_models.emrserverless_backends[ACCOUNT][REGION].job_runs["00app"]:
                 run.state, run.state_details = run_state, reason
                 folder = f"{LOGS}/applications/00app/jobs/{run.id}/SPARK_DRIVER"
                 fake_aws.put_logs(folder, spark, job)
 
         monkeypatch.setattr(watch, "sleep", next_state)
 
-    start = EMRServerlessBackend.start_job_run
-
-    def start_pending(self, *given, **named):
-        run = start(self, *given, **named)
-        run.state, run.state_details = "PENDING", ""
-        return run
-
-    monkeypatch.setattr(EMRServerlessBackend, "start_job_run", start_pending)
     return pass_through
 
 
@@ -298,7 +255,7 @@ def started():
     """The IDs of the runs that were started, of both kinds."""
 
     def look() -> list[str]:
-        runs = emrserverless_backends[ACCOUNT][REGION].job_runs["00app"]
+        runs = serverless_models.emrserverless_backends[ACCOUNT][REGION].job_runs["00app"]
         return [*emr_backends[ACCOUNT][REGION].clusters, *(run.id for run in runs)]
 
     return look

@@ -20,6 +20,7 @@ from helpers import ROOT
 
 REGION, ACCOUNT, STACK, BUCKET = "us-west-2", "123456789012", "sparkify", "lake"
 INPUT, OUTPUT, LOGS = "s3://source/in", "s3://lake/out", "emr/logs"
+COMMIT = "out/_etl/commits/000000001.json"
 # each option of the template chosen
 PARAMETERS = {
     "Bucket": BUCKET,
@@ -189,6 +190,20 @@ def deployable() -> str:
         text = text.replace(reference, json.dumps(APPLICATION if "Arn" in reference else "00app"))
     text = text.replace("${ServerlessApplication.Arn}", APPLICATION)
     return text.replace("${ServerlessApplication}", "00app")
+
+
+def athena(query: str, workgroup: str = STACK) -> str:
+    """The last cell of a query's answer, in the stack's workgroup."""
+    service = boto3.client("athena")
+    started = service.start_query_execution(QueryString=query, WorkGroup=workgroup)
+    execution = {"QueryExecutionId": started["QueryExecutionId"]}
+    status = {"State": "QUEUED"}
+    while status["State"] in ("QUEUED", "RUNNING"):
+        time.sleep(0.2)
+        status = service.get_query_execution(**execution)["QueryExecution"]["Status"]
+    assert status["State"] == "SUCCEEDED", status
+    answer = service.get_query_results(**execution)["ResultSet"]["Rows"]
+    return answer[-1]["Data"][-1]["VarCharValue"]
 
 
 def deploy(name: str, **parameters: str) -> dict:

@@ -100,9 +100,9 @@ def test_a_run_shows_its_states_and_the_jobs_own_summary(published, runs, said, 
     assert code == 0, err
     states = re.findall(r"UTC  (.*)", out)
     assert len(states) == len(set(states)) == 4
-    assert re.search(r"1,041 +lines of events", out) and re.search(r"1 +malformed", out)
-    assert re.search(r"users +96 +1 +4.20", out)
-    assert f"The tables are in {OUTPUT} (commit 1)." in out
+    assert re.search(r"41 +lines of events", out) and re.search(r"1 +malformed", out)
+    assert re.search(r"songs +2 +2 +0.00", out)
+    assert "The tables are in s3a://lake/out (commit 1)." in out
 
 
 def test_a_run_that_publishes_nothing_says_so(lake, runs, said, run):
@@ -400,6 +400,7 @@ def test_the_bootstrap_gives_the_driver_a_python_and_its_packages(tmp_path):
 
 def test_by_hand_the_same_packages_are_installed():
     """cloud/packages.sh names what requirements.txt does, but for Spark."""
-    lines = (ROOT / "requirements.txt").read_text().split()
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
     script = (ROOT / "cloud" / "packages.sh").read_text()
-    assert [line for line in lines if f"'{line}'" not in script] == ["pyspark==4.3.*"]
+    wanted = [line for line in lines if not line.startswith(("#", "pyspark"))]
+    assert all(line.replace("[crt]", "") in script for line in wanted)

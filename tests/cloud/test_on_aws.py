@@ -10,7 +10,7 @@ import time
 import boto3
 import emr
 import pytest
-from fake_aws import aws_cli
+from fake_aws import athena, aws_cli
 from helpers import ROOT, SAMPLE
 
 pytestmark = pytest.mark.aws
@@ -46,7 +46,7 @@ class Proof:
         trust["Principal"] = {"AWS": f"arn:aws:iam::{self.account}:root"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         role = {"RoleName": f"{STACK}-as-{policy}"}
-        self.iam.create_role(**role, AssumeRolePolicyDocument=document, MaxSessionDuration=7200)
+        self.iam.create_role(**role, AssumeRolePolicyDocument=document)
         arn = f"arn:aws:iam::{self.account}:policy/{STACK}-{policy}"
         self.iam.attach_role_policy(**role, PolicyArn=arn)
 
@@ -54,7 +54,7 @@ class Proof:
     def acting_as(self, policy: str):
         """The environment of a role that holds that policy alone."""
         role = f"arn:aws:iam::{self.account}:role/{STACK}-as-{policy}"
-        wanted = {"RoleArn": role, "RoleSessionName": policy, "DurationSeconds": 7200}
+        wanted = {"RoleArn": role, "RoleSessionName": policy}
         found = self.client("sts").assume_role(**wanted)["Credentials"]
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("AWS_PROFILE", raising=False)
@@ -80,20 +80,6 @@ class Proof:
         objects.filter(Prefix=f"{FOLDER}/").delete()
 
 
-def athena(query: str) -> str:
-    """The last cell of a query's answer, in the stack's workgroup."""
-    service = boto3.client("athena")
-    started = service.start_query_execution(QueryString=query, WorkGroup=STACK)
-    execution = {"QueryExecutionId": started["QueryExecutionId"]}
-    status = {"State": "QUEUED"}
-    while status["State"] in ("QUEUED", "RUNNING"):
-        time.sleep(1)
-        status = service.get_query_execution(**execution)["QueryExecution"]["Status"]
-    assert status["State"] == "SUCCEEDED", status
-    answer = service.get_query_results(**execution)["ResultSet"]["Rows"]
-    return answer[-1]["Data"][-1]["VarCharValue"]
-
-
 @pytest.fixture(scope="module")
 def proof(request):
     bucket = request.config.getoption("--bucket")
@@ -105,7 +91,6 @@ def proof(request):
 
 
 def test_the_stack_is_deployed_and_a_second_time_nothing_differs(proof, capsys):
-    """At most 0.00 USD."""
     for path in SAMPLE.rglob("*.json"):
         key = f"{FOLDER}/in/{path.relative_to(SAMPLE)}"
         proof.client("s3").upload_file(str(path), proof.bucket, key)
@@ -138,16 +123,15 @@ def test_who_has_the_read_policy_alone_counts_what_the_job_reported(proof):
     report = json.load(s3.get_object(Bucket=proof.bucket, Key=newest)["Body"])
     with proof.acting_as("read"):
         for table, made in report["tables"].items():
-            count = athena(f"SELECT count(*) FROM {DATABASE}.{table}")
+            count = athena(f"SELECT count(*) FROM {DATABASE}.{table}", STACK)
             assert int(count) == made["rows"]
-        assert athena("SHOW DATABASES")
+        assert athena("SHOW DATABASES", STACK)
         key = f"{FOLDER}/lake/users/x.parquet"
         with pytest.raises(Exception, match="AccessDenied"):
             boto3.client("s3").put_object(Bucket=proof.bucket, Key=key, Body=b"x")
 
 
 def test_runs_changed_nothing_of_the_stack(proof):
-    """At most 0.00 USD."""
     cloudformation = proof.client("cloudformation")
     id = cloudformation.detect_stack_drift(StackName=STACK)["StackDriftDetectionId"]
     found = {"DetectionStatus": "DETECTION_IN_PROGRESS"}
@@ -158,7 +142,6 @@ def test_runs_changed_nothing_of_the_stack(proof):
 
 
 def test_a_deleted_stack_leaves_no_role(proof):
-    """At most 0.00 USD."""
     proof.remove()
     roles = proof.session.resource("iam").roles.all()
     assert not [role.name for role in roles if role.name.startswith(STACK)]
