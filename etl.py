@@ -113,6 +113,7 @@ SONG = """
     title            STRING,
     year             INT     COMMENT '0 when unknown'
 """
+FIELDS = {"song_data": SONG, "log_data": EVENT}
 # the first column of each table is its key
 COLUMNS = {
     "songplays": """
@@ -283,11 +284,13 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     outcomes = Observation()
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
     stage_table(run, "songplays", songplays_table(deduped))
-    if outcomes.get["key_conflict"]:
-        # deduplicated once more, because Spark writes one table at a time
-        conflicts = dedupe_plays(plays).where(F.col("outcome") == "key_conflict")
+    counts = outcomes.get
+    span = F.col("ts").between(counts.pop("first_conflict"), counts.pop("last_conflict"))
+    if counts["key_conflict"]:
+        # deduplicated once more, because Spark writes one table at a time; only where it matters
+        conflicts = dedupe_plays(plays.where(span)).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
-    return outcomes.get
+    return counts
 
 
 # ── Reading: lines as they are, and the one JSON object on each ───────────────────────────────
@@ -362,7 +365,7 @@ def key_of(source: Location, uri: str) -> str:
 
 
 def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()) -> DataFrame:
-    """Adds `record`, the line's JSON object typed by `fields`, and `malformed`, why it is none.
+    """Adds `record`, the line's JSON object typed by `fields`, and `is_malformed`.
 
     Spark's JSON parser stops after the first object and says nothing of what follows. So each line
     is parsed as the one element of an array between two keys that no line can foresee. A field of
@@ -383,11 +386,10 @@ def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()
         if kind == "DOUBLE":
             is_finite = f"abs(record.{name}) < double('infinity')"
             checks.append(f"coalesce({is_finite} OR ({is_nan}), true)")
-    is_right = F.expr(f"coalesce({' AND '.join(checks)}, false)")
+    is_malformed = F.expr(f"NOT coalesce({' AND '.join(checks)}, false)")
     parsed = lines.withColumn("json", F.from_json(text, schema, JSON_OPTIONS))
     parsed = parsed.withColumn("record", F.get(F.col(f"json.r-{token}"), F.lit(0)))
-    malformed = F.when(~is_right, malformed_reason(fields))
-    return parsed.select(*lines.columns, "record", malformed.alias("malformed"))
+    return parsed.select(*lines.columns, "record", is_malformed.alias("is_malformed"))
 
 
 def number_fields(fields: str) -> list[tuple[str, str]]:
@@ -396,7 +398,10 @@ def number_fields(fields: str) -> list[tuple[str, str]]:
 
 
 def malformed_reason(fields: str) -> Column:
-    """What is wrong with a malformed line: not one object, or a field that is no number."""
+    """What is wrong with a malformed line: not one object, or a field that is no number.
+
+    Asked of rejected lines alone, because it parses a line once more for each number.
+    """
 
     def parse(declared: str) -> Column:
         return F.from_json("line", f"{declared}, misfit STRING", JSON_OPTIONS)
@@ -488,22 +493,23 @@ def classify(parsed: DataFrame, invalid: str, accepted: str, fields: list[str]) 
     """One row per line: file, class, reason, line, bytes and the fields.
 
     Columns  class: blank, malformed, invalid, or what `accepted` says
-             reason: why the line is malformed or invalid, else NULL
-             line: the text of a line that has a reason; accepted text is nine tenths of the logs
+             reason: why the line is invalid, else NULL
+             line: the text of a rejected line; accepted text is nine tenths of the logs
     """
-    is_malformed = F.col("malformed").isNotNull()
     # asked of malformed lines alone: of all lines it takes 8 of 90 CPU seconds at a million events
     is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
-    reason = F.when(is_malformed, F.when(~is_blank, F.col("malformed"))).otherwise(F.expr(invalid))
+    reason = F.when(~F.col("is_malformed"), F.expr(invalid))
+    kind = (
+        F.when(F.col("is_malformed"), F.when(is_blank, "blank").otherwise("malformed"))
+        .when(reason.isNotNull(), "invalid")
+        .otherwise(F.expr(accepted))
+    )
     without_cr = F.expr("trim(TRAILING '\r' FROM line)")
     return parsed.select(
         "file",
-        F.when(is_malformed, F.when(is_blank, "blank").otherwise("malformed"))
-        .when(reason.isNotNull(), "invalid")
-        .otherwise(F.expr(accepted))
-        .alias("class"),
+        kind.alias("class"),
         reason.alias("reason"),
-        F.when(reason.isNotNull(), without_cr).alias("line"),
+        F.when(kind.isin("malformed", "invalid"), without_cr).alias("line"),
         F.octet_length("line").alias("bytes"),
         *map(F.expr, fields),
     )
@@ -717,6 +723,8 @@ def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
         F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
         F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
         F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
+        F.expr("min(if(outcome = 'key_conflict', ts, NULL)) AS first_conflict"),
+        F.expr("max(if(outcome = 'key_conflict', ts, NULL)) AS last_conflict"),
     )
 
 
@@ -774,7 +782,8 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     if missing:
         run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
     if rejected_share(lines):
-        rejected = staged.where(F.col("reason").isNotNull())
+        reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
+        rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
         quarantine(run, dataset, rejected)
         note_reasons(run, dataset, rejected)
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
@@ -986,9 +995,9 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
         if skipped:
             found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
+            run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
             raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        run.summary["skipped"][name] = len(skipped)
         say(f"  {name}: {len(objects):,} to read")
     return manifest
 
@@ -1187,7 +1196,9 @@ def commit_key(number: int) -> str:
 def read_commit(lake: Location, number: int) -> dict[str, Any]:
     """A commit; one that is missing or damaged lists no files."""
     with suppress(FileNotFoundError, ValueError):
-        return json.loads(lake.read(commit_key(number)))
+        commit = json.loads(lake.read(commit_key(number)))
+        if isinstance(commit, dict) and "files" in commit:
+            return commit
     return {"run": "", "files": {}}
 
 
@@ -1411,8 +1422,8 @@ def flag_of(name: str) -> str:
     return f"--{name.lower().replace('_', '-')}"
 
 
-def read_config(path: Path, known: dict[str, str]) -> None:
-    """Adds the settings of a file to those known.
+def read_config(path: Path, known: dict[str, tuple[str, Path]]) -> None:
+    """Adds the settings of a file, and its name, to those known.
 
     Raises   Stop. Neither it nor a warning quotes a value, which may be a secret
     """
@@ -1435,7 +1446,7 @@ def read_config(path: Path, known: dict[str, str]) -> None:
             if re.fullmatch(r"""(["']).*\1""", value):
                 warn(f"{path}: [{section}] {name}: quotes ignored")
                 value = value[1:-1]
-            known[name] = value
+            known[name] = value, path
 
 
 def read_settings(arguments: list[str] | None = None) -> Settings:
@@ -1459,17 +1470,14 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     config = given["config"] or Path("dl.cfg")
     if not given["config"] and not config.is_file():
         config = Path(__file__).resolve().with_name("dl.cfg")
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, Path]] = {}
     for file in (config, config.with_name("dl.local.cfg")):
         if file.is_file() or file == given["config"]:
             read_config(file, known)
     values: dict[str, Any] = {name: given[name] for name in SWITCHES}
     for name, rule in RULES.items():
-        text, where, base = (
-            known.get(name, rule.default),
-            f"{config}: [{rule.section}] {name}",
-            config,
-        )
+        text, base = known.get(name, (rule.default, config))
+        where = f"{base}: [{rule.section}] {name}"
         if given.get(name.lower()) is not None:
             text, where, base = given[name.lower()], flag_of(name), Path("dl.cfg")
         if not re.fullmatch(rule.pattern, text):
@@ -1486,7 +1494,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
 
 def absolute(text: str, folder: Path) -> str:
     """A path as the job writes it everywhere: /folder, s3a://bucket/prefix, or s3:// on EMR."""
-    if text.startswith("s3"):
+    if re.match("s3a?://", text):
         return re.sub("^s3a?", "s3" if ON_EMR else "s3a", text.rstrip("/"))
     return os.path.abspath(folder / os.path.expanduser(text.removeprefix("file://")))
 

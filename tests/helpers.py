@@ -121,6 +121,12 @@ class Result:
         self.output = Path(output)
 
     @property
+    def error(self):
+        """The one line of an error; warnings stand before it."""
+        [line] = [line for line in self.err.splitlines() if "etl.py: warning: " not in line]
+        return line
+
+    @property
     def summary(self):
         return json.loads(max((self.output / "_etl" / "runs").iterdir()).read_text())
 
@@ -152,7 +158,7 @@ def without_spark(replace=setattr):
     """Lets a run do all of its work but Spark's: each table is one file, the first song object."""
 
     def process_song_data(spark, run):
-        content = run.source.read(run.manifest["song_data"].objects[0].key)
+        content = run.source.read(run.manifest["song_data"][0].key)
         for table in etl.COLUMNS:
             run.lake.write(f"{run.staging}/{table}/part-0.parquet", content)
             run.summary["tables"][table] = {"rows": 1}
