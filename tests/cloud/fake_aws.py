@@ -13,9 +13,9 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import boto3
-import yaml
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cfnlint.decode import cfn_yaml
 from helpers import ROOT
 
 REGION, ACCOUNT, STACK, BUCKET = "us-west-2", "123456789012", "sparkify", "lake"
@@ -55,6 +55,7 @@ def put_logs(folder: str, spark: str, job: str) -> None:
 
 def aws_cli(command: str) -> int:
     """Runs a command of the AWS CLI in this process, and returns its exit code."""
+    # takes half a second
     from awscli.clidriver import create_clidriver
 
     return create_clidriver().main(shlex.split(command)[1:])
@@ -156,25 +157,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, such as !Ref, as their long ones."""
-
-
-def long_form(loader, name, node):
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    else:
-        value = loader.construct_sequence(node, deep=True)
-    if name == "GetAtt":
-        value = value.split(".")
-    return {name if name == "Ref" else f"Fn::{name}": value}
-
-
-Loader.add_multi_constructor("!", long_form)
-
-
 def template() -> dict:
-    return yaml.load((ROOT / "cloud" / "lake.yaml").read_text(), Loader)
+    """The template, with CloudFormation's long forms, such as {"Ref": …}."""
+    return json.loads(json.dumps(cfn_yaml.load(ROOT / "cloud" / "lake.yaml")))
 
 
 def deployable() -> str:
@@ -183,13 +168,14 @@ def deployable() -> str:
     for name in ("ServerlessApplication", "Budget"):
         del whole["Resources"][name]
     text = json.dumps(whole)
-    for reference in (
-        '{"Fn::GetAtt": ["ServerlessApplication", "Arn"]}',
-        '{"Ref": "ServerlessApplication"}',
+    for reference, value in (
+        ('{"Fn::GetAtt": ["ServerlessApplication", "Arn"]}', f'"{APPLICATION}"'),
+        ('{"Ref": "ServerlessApplication"}', '"00app"'),
+        ("${ServerlessApplication.Arn}", APPLICATION),
+        ("${ServerlessApplication}", "00app"),
     ):
-        text = text.replace(reference, json.dumps(APPLICATION if "Arn" in reference else "00app"))
-    text = text.replace("${ServerlessApplication.Arn}", APPLICATION)
-    return text.replace("${ServerlessApplication}", "00app")
+        text = text.replace(reference, value)
+    return text
 
 
 def athena(query: str, workgroup: str = STACK) -> str:

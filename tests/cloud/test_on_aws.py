@@ -24,15 +24,12 @@ class Proof:
     def __init__(self, bucket: str):
         self.bucket = bucket
         self.session = boto3.Session()
-        self.iam = self.client("iam")
-        self.account = self.client("sts").get_caller_identity()["Account"]
-
-    def client(self, service: str):
-        return self.session.client(service)
+        self.iam = self.session.client("iam")
+        self.account = self.session.client("sts").get_caller_identity()["Account"]
 
     def deploy(self) -> int:
         tag = {"Name": "tag:for-use-with-amazon-emr-managed-policies", "Values": ["true"]}
-        (subnet, *_) = self.client("ec2").describe_subnets(Filters=[tag])["Subnets"]
+        (subnet, *_) = self.session.client("ec2").describe_subnets(Filters=[tag])["Subnets"]
         return aws_cli(
             f"aws cloudformation deploy --stack-name {STACK} --no-fail-on-empty-changeset"
             f" --template-file {ROOT}/cloud/lake.yaml --capabilities CAPABILITY_NAMED_IAM"
@@ -41,21 +38,23 @@ class Proof:
             f" Subnets={subnet['SubnetId']}"
         )
 
-    def make_role(self, policy: str) -> None:
-        trust = {"Effect": "Allow", "Action": "sts:AssumeRole"}
-        trust["Principal"] = {"AWS": f"arn:aws:iam::{self.account}:root"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        role = {"RoleName": f"{STACK}-as-{policy}"}
-        self.iam.create_role(**role, AssumeRolePolicyDocument=document)
-        arn = f"arn:aws:iam::{self.account}:policy/{STACK}-{policy}"
-        self.iam.attach_role_policy(**role, PolicyArn=arn)
-
     @contextlib.contextmanager
     def acting_as(self, policy: str):
         """The environment of a role that holds that policy alone."""
-        role = f"arn:aws:iam::{self.account}:role/{STACK}-as-{policy}"
-        wanted = {"RoleArn": role, "RoleSessionName": policy}
-        found = self.client("sts").assume_role(**wanted)["Credentials"]
+        trust = {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Principal": {"AWS": f"arn:aws:iam::{self.account}:root"},
+        }
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        role = self.session.resource("iam").Role(f"{STACK}-as-{policy}")
+        with contextlib.suppress(self.iam.exceptions.EntityAlreadyExistsException):
+            self.iam.create_role(RoleName=role.name, AssumeRolePolicyDocument=document)
+        role.attach_policy(PolicyArn=f"arn:aws:iam::{self.account}:policy/{STACK}-{policy}")
+        # until IAM knows it everywhere
+        time.sleep(20)
+        wanted = {"RoleArn": role.arn, "RoleSessionName": policy}
+        found = self.session.client("sts").assume_role(**wanted)["Credentials"]
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("AWS_PROFILE", raising=False)
             patch.setenv("AWS_ACCESS_KEY_ID", found["AccessKeyId"])
@@ -73,8 +72,8 @@ class Proof:
                 role.delete()
         # until the application has stopped
         time.sleep(90)
-        self.client("cloudformation").delete_stack(StackName=STACK)
-        deleted = self.client("cloudformation").get_waiter("stack_delete_complete")
+        self.session.client("cloudformation").delete_stack(StackName=STACK)
+        deleted = self.session.client("cloudformation").get_waiter("stack_delete_complete")
         deleted.wait(StackName=STACK)
         objects = self.session.resource("s3").Bucket(self.bucket).objects
         objects.filter(Prefix=f"{FOLDER}/").delete()
@@ -82,10 +81,7 @@ class Proof:
 
 @pytest.fixture(scope="module")
 def proof(request):
-    bucket = request.config.getoption("--bucket")
-    if not bucket:
-        pytest.skip("name a bucket of yours with --bucket")
-    made = Proof(bucket)
+    made = Proof(request.config.getoption("--bucket") or pytest.skip("give --bucket"))
     yield made
     made.remove()
 
@@ -93,15 +89,11 @@ def proof(request):
 def test_the_stack_is_deployed_and_a_second_time_nothing_differs(proof, capsys):
     for path in SAMPLE.rglob("*.json"):
         key = f"{FOLDER}/in/{path.relative_to(SAMPLE)}"
-        proof.client("s3").upload_file(str(path), proof.bucket, key)
+        proof.session.client("s3").upload_file(str(path), proof.bucket, key)
     assert proof.deploy() == 0
     capsys.readouterr()
     assert proof.deploy() == 0
     assert "No changes to deploy" in capsys.readouterr().out
-    for policy in ("launch", "read"):
-        proof.make_role(policy)
-    # until IAM knows the roles everywhere
-    time.sleep(20)
 
 
 @pytest.mark.parametrize("more", [[], ["--serverless"]], ids=["cluster", "serverless"])
@@ -117,7 +109,7 @@ def test_who_has_the_launch_policy_alone_runs_the_job_and_registers(proof, capsy
 
 def test_who_has_the_read_policy_alone_counts_what_the_job_reported(proof):
     """At most 0.01 USD."""
-    s3 = proof.client("s3")
+    s3 = proof.session.client("s3")
     listed = s3.list_objects_v2(Bucket=proof.bucket, Prefix=f"{FOLDER}/lake/_etl/runs/")
     newest = max(item["Key"] for item in listed["Contents"])
     report = json.load(s3.get_object(Bucket=proof.bucket, Key=newest)["Body"])
@@ -131,17 +123,14 @@ def test_who_has_the_read_policy_alone_counts_what_the_job_reported(proof):
             boto3.client("s3").put_object(Bucket=proof.bucket, Key=key, Body=b"x")
 
 
-def test_runs_changed_nothing_of_the_stack(proof):
-    cloudformation = proof.client("cloudformation")
+def test_runs_changed_nothing_and_the_deleted_stack_leaves_no_role(proof):
+    cloudformation = proof.session.client("cloudformation")
     id = cloudformation.detect_stack_drift(StackName=STACK)["StackDriftDetectionId"]
     found = {"DetectionStatus": "DETECTION_IN_PROGRESS"}
     while found["DetectionStatus"] == "DETECTION_IN_PROGRESS":
         time.sleep(5)
         found = cloudformation.describe_stack_drift_detection_status(StackDriftDetectionId=id)
     assert found["StackDriftStatus"] == "IN_SYNC", found
-
-
-def test_a_deleted_stack_leaves_no_role(proof):
     proof.remove()
     roles = proof.session.resource("iam").roles.all()
     assert not [role.name for role in roles if role.name.startswith(STACK)]

@@ -10,12 +10,10 @@ from cfnlint.config import ManualArgs
 from fake_aws import PARAMETERS, aws_cli, client, deploy, deployable, settled, template
 from helpers import ROOT
 
-REGIONS = ["us-west-2", "us-east-1", "eu-central-1"]
-
 
 def test_cfn_lint_finds_nothing():
     text = (ROOT / "cloud" / "lake.yaml").read_text()
-    assert not lint(text, config=ManualArgs(regions=REGIONS))
+    assert not lint(text, config=ManualArgs(regions=["us-west-2", "us-east-1", "eu-central-1"]))
     # what CloudFormation takes in a request
     assert len(text.encode()) < 51_200
 
@@ -53,7 +51,7 @@ def test_cfn_lint_finds_the_faults_that_one_makes():
         part[last] = value
         if value is None:
             del part[last]
-    found = lint(json.dumps(whole), config=ManualArgs(regions=REGIONS[:1]))
+    found = lint(json.dumps(whole), config=ManualArgs(regions=["us-west-2"]))
     assert len(FAULTS) == 18
     assert len([item for item in found if item.rule.id != "W2001"]) >= 15
 
@@ -118,9 +116,7 @@ def test_a_new_bucket_is_private_and_outlives_the_stack():
     assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
 
 
-def test_a_second_deployment_changes_nothing_and_a_changed_parameter_one_thing(
-    cloud, capsys, tmp_path
-):
+def test_a_second_deployment_changes_nothing(cloud, capsys, tmp_path):
     # more workgroups than AWS lists on one page
     for number in range(60):
         client("athena").create_work_group(Name=f"other-{number}")
@@ -147,24 +143,18 @@ def test_a_second_deployment_changes_nothing_and_a_changed_parameter_one_thing(
 
 
 def test_parameters_are_described_and_checked():
-    for name, parameter in template()["Parameters"].items():
-        assert len(parameter["Description"]) > 20, name
-        is_checked = {"AllowedPattern", "AllowedValues", "MinValue"} & parameter.keys()
-        assert is_checked, name
+    for parameter in template()["Parameters"].values():
+        assert len(parameter["Description"]) > 20
+        assert {"AllowedPattern", "AllowedValues", "MinValue"} & parameter.keys()
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"Bucket": "My_Bucket"},
-        {"Prefix": "/lake"},
-        {"InputPrefix": "in"},
-        {"Release": "emr-7.9.0"},
-        {"MaxVcpu": "3"},
-        {"DailyCode": "latest"},
-    ],
-    ids=str,
+WRONG = (
+    "Bucket=My_Bucket Prefix=/lake InputPrefix=in Database=Spark-ify Release=emr-7.9.0 MaxVcpu=3"
 )
+
+
+@pytest.mark.parametrize("wrong", [*WRONG.split(), "DailyCode=latest"])
 def test_a_wrong_parameter_is_refused(cloud, wrong):
-    with pytest.raises(ClientError, match=next(iter(wrong))):
-        deploy("wrong", **{"Bucket": "wrong", **wrong})
+    name, _, value = wrong.partition("=")
+    with pytest.raises(ClientError, match=name):
+        deploy("wrong", **{"Bucket": "wrong", name: value})
