@@ -52,7 +52,6 @@ def test_cfn_lint_finds_the_faults_that_one_makes():
         if value is None:
             del part[last]
     found = lint(json.dumps(whole), config=ManualArgs(regions=["us-west-2"]))
-    assert len(FAULTS) == 18
     assert len([item for item in found if item.rule.id != "W2001"]) >= 15
 
 
