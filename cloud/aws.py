@@ -43,8 +43,6 @@ def pairs(items: Iterable[Json], kind: str = "") -> dict[str, str]:
     return {item[f"{kind}Key"]: item[f"{kind}Value"] for item in items}
 
 
-# ── Errors ───────────────────────────────────────────────────────────────────────────────────────
-
 SIGN_IN = "Sign in with `aws login`, `aws sso login` or `aws configure`, or give --profile."
 DENIED = "You lack this right. The stack's launch policy has all the rights that you need."
 
@@ -57,17 +55,11 @@ SIGN_IN_ERRORS = (
     failures.SSOError,
     failures.TokenRetrievalError,
 )
-SIGN_IN_CODES = {
-    "AuthFailure",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-DENIED_CODES = {"403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+# AWS's error codes of the same, and of missing rights
+SIGN_IN_CODES = (
+    "AuthFailure|Expired|InvalidAccessKey|InvalidClientToken|Signature|UnrecognizedClient"
+)
+DENIED_CODES = "AccessDenied|UnauthorizedOperation|403"
 
 # EMR gives most of its reasons as text alone.  A hint follows the text and decides nothing.
 HINTS = {
@@ -75,13 +67,9 @@ HINTS = {
     "[Ii]nsufficient.{0,20}capacity|not supported in the requested": (
         "AWS is out of these instances. Name several with --instance-types A,B, or add Subnets."
     ),
-    "vCPU|[Qq]uota|[Ll]imit exceeded": (
-        "Raise the quota in the Service Quotas console, or use a smaller --count."
-    ),
+    "vCPU|[Qq]uota|[Ll]imit exceeded": "Raise the quota in Service Quotas, or lower --count.",
     "bootstrap action": "The nodes need a route to S3, for example a gateway endpoint.",
-    "InstanceProfile|service is invalid": (
-        "The roles of a new stack take up to a minute to reach EMR. Try again."
-    ),
+    "InstanceProfile|service is invalid": "New roles take a minute to reach EMR. Try again.",
     "[Ss]ubnet|VPC": "Tag the subnets and their VPC as docs/emr.md says.",
 }
 
@@ -90,9 +78,15 @@ def error_code(error: ClientError) -> str:
     return str(error.response["Error"]["Code"])
 
 
-def with_hint(text: str) -> str:
-    """The text of an error or a reason in one line, and what to do about it if that is known."""
+def sentence(text: str) -> str:
+    """A text of AWS in one line, with a full stop."""
     text = " ".join(text.split())
+    return text if text.endswith((".", "!")) else f"{text}."
+
+
+def with_hint(text: str) -> str:
+    """The text of an error or a reason, and what to do about it if that is known."""
+    text = sentence(text)
     for pattern, hint in HINTS.items():
         if re.search(pattern, text):
             return f"{text} {hint}"
@@ -101,11 +95,11 @@ def with_hint(text: str) -> str:
 
 def explain(error: BotoCoreError | ClientError) -> Stop:
     """The exit code and the line of an error of AWS or boto3."""
-    text = " ".join(str(error).split())
+    text = sentence(str(error))
     code = error_code(error) if isinstance(error, ClientError) else ""
-    if isinstance(error, SIGN_IN_ERRORS) or code in SIGN_IN_CODES:
+    if isinstance(error, SIGN_IN_ERRORS) or re.search(SIGN_IN_CODES, code):
         return Stop(SETTINGS, f"{text} {SIGN_IN}")
-    if code in DENIED_CODES:
+    if re.search(DENIED_CODES, code):
         return Stop(SETTINGS, f"{text} {DENIED}")
     if isinstance(error, failures.ConnectionError | failures.HTTPClientError):
         return Stop(FAILED, f"{text} Check the network and --region.")

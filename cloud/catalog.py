@@ -9,6 +9,7 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,7 +19,6 @@ from stack import Lake
 PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 # most partitions of one request, by Glue's API reference
 BATCH = {"batch_create_partition": 100, "batch_delete_partition": 25}
-
 
 # why a request is needed, its operation, and its parameters
 Change = tuple[str, str, Json]
@@ -31,10 +31,12 @@ def newest_commit(lake: Lake) -> Json:
     sizes = lake.sizes(lake.output)
     keys = [key for key in sizes if re.fullmatch(r"_etl/commits/\d{9}\.json", key)]
     for key in reversed(keys):
-        commit: Json = json.loads(lake.read(f"{lake.output}/{key}"))
-        files = commit["files"]
-        if all(sizes.get(file) == known["bytes"] for file, known in files.items()):
-            return commit
+        # a file that is missing, or a commit that is damaged or has an older format
+        with suppress(KeyError, ValueError):
+            commit: Json = json.loads(lake.read(f"{lake.output}/{key}"))
+            files = commit["files"]
+            if all(sizes[file] == known["bytes"] for file, known in files.items()):
+                return commit
     text = f"{lake.output} has no complete commit."
     raise Stop(SETTINGS, f"{text} Run the job; if one is publishing right now, try again.")
 

@@ -61,6 +61,8 @@ def start(lake: Lake, options: argparse.Namespace) -> str:
 
 
 def wait(lake: Lake, options: argparse.Namespace) -> int:
+    # an ID that does not exist ends the command here
+    watch.kind_of(options.id).state(lake, options.id)
     return follow(lake, options.id, options)
 
 
@@ -85,7 +87,7 @@ def status(lake: Lake, options: argparse.Namespace) -> int:
         print("\n".join(found) or f"Nothing of stack {lake.stack} is running in {lake.region}.")
         return 0
     state: State = watch.kind_of(options.id).state(lake, options.id)
-    print(f"{state.text}  {with_hint(state.reason)}".rstrip())
+    print(with_hint(f"{state.text}. {state.reason}"))
     return watch.finish(lake, options.id, state, 0) if state.ended else 0
 
 

@@ -42,10 +42,9 @@ def new_name(lake: Lake) -> str:
 
 
 def unwatched(lake: Lake, id: str) -> str:
-    return (
-        f"{id} may still be running, and costs money. Watch it: {lake.command('wait', id)}"
-        f"   End it: {lake.command('terminate', id)}"
-    )
+    text = f"{id} may still be running, and costs money."
+    watch, end = lake.command("wait", id), lake.command("terminate", id)
+    return f"{text} Watch it with `{watch}`, or end it with `{end}`."
 
 
 def may_have_started(error: BaseException) -> bool:
@@ -58,5 +57,5 @@ def may_have_started(error: BaseException) -> bool:
 def answer_lost(lake: Lake, error: BaseException, name: str) -> Stop:
     code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     text = f"AWS did not answer. Run {name} may have started, and costs money."
-    look = f"Look for it: {lake.command('status')}   End it with `terminate ID`."
+    look = f"Look for it with `{lake.command('status')}`, and end it with `terminate ID`."
     return Stop(code, f"{text} {look}")

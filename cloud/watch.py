@@ -18,7 +18,6 @@ from stack import Lake
 POLL_SECONDS = 15
 # EMR copies a log to S3 within five minutes
 LOG_WAITS = 40
-LOG_LINES = 40
 # what `timeout`, which runs spark-submit, returns
 TIMED_OUT = 124
 
@@ -56,19 +55,23 @@ def read_summary(lake: Lake, state: State) -> Json | None:
     return None
 
 
+def classes(counts: Json) -> list[str]:
+    """A line for each class of lines that has any."""
+    others = ("lines", "records", "matched", "ambiguous")
+    found = [(name, count) for name, count in counts.items() if count and name not in others]
+    return [f"{count:>15,}  {name}" for name, count in found]
+
+
 def summary(report: Json) -> str:
-    """The job's counts and tables."""
-    lines = []
-    for dataset, whole in (("events", "lines"), ("songs", "records")):
-        counts = report[dataset]
-        lines.append(f"{counts[whole]:>13,}  {whole} of {dataset}")
-        for outcome, count in counts.items():
-            if count and outcome != whole:
-                lines.append(f"{count:>17,}  {outcome}")
-    lines.append(f"{'table':<10} {'rows':>13} {'files':>7} {'MB':>9}")
+    """The job's counts and tables, as on its own screen."""
+    events, songs = report["events"], report["songs"]
+    lines = [f"{events['lines']:,} log lines", *classes(events)]
+    lines += [f"{songs['records']:,} song records", *classes(songs)]
+    lines.append(f"{'table':<10} {'rows':>13} {'files':>9} {'kB':>11}")
     for table, made in report["tables"].items():
-        size = made["bytes"] / 1e6
-        lines.append(f"{table:<10} {made['rows']:>13,} {made['files']:>7,} {size:>9,.2f}")
+        size = made["bytes"] // 1000
+        lines.append(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
+    lines.append(f"{events['matched']:,} of {events['songplays']:,} plays match a song.")
     lines.append(f"The tables are in {report['output']} (commit {report['commit']}).")
     return "\n".join(lines)
 
@@ -128,11 +131,11 @@ def failure(lake: Lake, id: str, state: State, report: Json, waits: int) -> Stop
     has_log = not re.search("PENDING|CANCELLED", state.text) or "bootstrap" in state.reason
     log = driver_log(lake, id, state, waits if has_log else 0)
     if log:
-        print("\n".join(log.splitlines()[-LOG_LINES:]))
+        print("\n".join(log.splitlines()[-40:]))
     said = re.findall(r"^etl\.py: (?!warning)(.*)", log, re.MULTILINE)
     returned = re.findall(r"Command exiting with ret '(\d+)'", log)
     code = report.get("exit") or int(returned[0] if returned else FAILED)
-    why = with_hint(state.reason) or "the service gives no reason."
+    why = with_hint(state.reason or "the service gives no reason")
     if code == TIMED_OUT:
         why = "it ran longer than --max-hours."
     if said:
