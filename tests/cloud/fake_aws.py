@@ -13,6 +13,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import boto3
+from awscli.clidriver import create_clidriver
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from cfnlint.decode import cfn_yaml
@@ -55,9 +56,6 @@ def put_logs(folder: str, spark: str, job: str) -> None:
 
 def aws_cli(command: str) -> int:
     """Runs a command of the AWS CLI in this process, and returns its exit code."""
-    # takes half a second
-    from awscli.clidriver import create_clidriver
-
     return create_clidriver().main(shlex.split(command)[1:])
 
 

@@ -254,7 +254,7 @@ BROKEN, CTRL_C = refusal("InternalServerError", "later", 500), KeyboardInterrupt
 STARTS, LISTS = ("RunJobFlow", "StartJobRun"), ("ListClusters", "ListJobRuns")
 
 
-@pytest.mark.parametrize("error", [LOST, BROKEN, CTRL_C], ids=["lost", "broken", "ctrl-c"])
+@pytest.mark.parametrize("error", [LOST, BROKEN, CTRL_C], ids=repr)
 def test_a_run_whose_answer_was_lost_is_found(lake, runs, said, run, fail, started, error):
     for operation in STARTS:
         fail(operation, error, after=True)
@@ -269,7 +269,6 @@ def test_a_run_whose_answer_was_lost_is_found(lake, runs, said, run, fail, start
 @pytest.mark.parametrize(
     ("error", "then", "exit_code"),
     [(LOST, None, 1), (LOST, NO_NETWORK, 1), (CTRL_C, CTRL_C, 130)],
-    ids=["not-listed", "no-network", "ctrl-c-twice"],
 )
 def test_a_run_that_may_yet_start_is_named(lake, said, run, fail, error, then, exit_code):
     for operation in STARTS:
@@ -355,7 +354,6 @@ def test_the_bootstrap_gives_the_driver_a_python_and_its_packages(tmp_path):
 
 
 def test_by_hand_the_same_packages_are_installed():
-    """cloud/packages.sh names what requirements.txt does, but for Spark."""
     wanted = (ROOT / "requirements.txt").read_text().replace("[crt]", "")
     script = (ROOT / "cloud" / "packages.sh").read_text()
     assert set(re.findall(r"'(.+?)'", script)) == set(re.findall("^(?:boto3|obs).+", wanted, re.M))

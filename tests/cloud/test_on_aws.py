@@ -1,7 +1,4 @@
-"""On a real account: `pytest -m aws --bucket NAME`; docs/emr.md has the costs.
-
-Each command runs as a role that holds one policy of the stack and nothing else.
-"""
+"""On a real account: `pytest -m aws --bucket NAME`; docs/emr.md has the costs."""
 
 import contextlib
 import json

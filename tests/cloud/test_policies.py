@@ -100,7 +100,7 @@ def test_the_launcher_may_do_just_what_commands_do(
             calls.add(Call(iam_actions(name)[0], f"arn:aws:s3:::{thing}", given.get("Prefix")))
     policy = deployed.policies["sparkify-launch"]
     assert {action for action, _ in held(policy)} == actions | {action for action, _ in BY_KMS}
-    assert held(policy) > PASS_ROLE
+    assert held(policy) > LAUNCH
     assert_equal(policy, calls)
 
 
@@ -124,8 +124,9 @@ def test_the_launcher_reaches_what_carries_the_tag_of_this_lake(deployed, action
 
 
 ATHENA = f"arn:aws:athena:us-west-2:{ACCOUNT}"
+GLUE = f"arn:aws:glue:us-west-2:{ACCOUNT}"
 READ_GLUE = "glue:GetDatabase glue:GetDatabases glue:GetTable glue:GetTables glue:GetPartition "
-READ_GLUE += f"glue:GetPartitions glue:BatchGetPartition -> arn:aws:glue:us-west-2:{ACCOUNT}"
+READ_GLUE += f"glue:GetPartitions glue:BatchGetPartition -> {GLUE}"
 # by Athena's user guide: "Fine-grained access to databases and tables in the AWS Glue Data
 # Catalog", "Managed policies", and what its console asks for
 READ = parsed(f"""
@@ -150,6 +151,13 @@ START = parsed(f"""
     emr-serverless:StartJobRun -> {APPLICATION}
     emr-serverless:TagResource -> {APPLICATION}/jobruns/*
 """)
+# each resource of the launcher's, besides S3's, with one of its actions
+LAUNCH = parsed(f"""
+    iam:PassRole -> arn:aws:iam::{ACCOUNT}:role/sparkify-service
+    glue:GetTables -> {GLUE}:catalog
+    glue:GetTables -> {GLUE}:database/sparkify
+    glue:GetTables -> {GLUE}:table/sparkify/*
+""").union(PASS_ROLE, START)
 
 
 @pytest.mark.parametrize(

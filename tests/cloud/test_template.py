@@ -14,8 +14,7 @@ from helpers import ROOT
 def test_cfn_lint_finds_nothing():
     text = (ROOT / "cloud" / "lake.yaml").read_text()
     assert not lint(text, config=ManualArgs(regions=["us-west-2", "us-east-1", "eu-central-1"]))
-    # what CloudFormation takes in a request
-    assert len(text.encode()) < 51_200
+    assert len(text.encode()) < 51_200, "more than CloudFormation takes in a request"
 
 
 # place in the template -> a value that is wrong there, or None for no value
