@@ -286,7 +286,7 @@ class S3Server:
             f"SeaweedFS does not answer: {error}\n{(self.folder / 'weed.log').read_text()[-2000:]}"
         )
 
-    def config(self, folder, source, output, key=KEY, secret=SECRET, endpoint=None):
+    def config(self, folder, source, output, endpoint=None, key=KEY, secret=SECRET):
         path = folder / "s3.cfg"
         path.write_text(
             f"[AWS]\nKEY = {key}\nSECRET = {secret}\nREGION = us-east-1\n"

@@ -1,4 +1,4 @@
-"""Settings: command line, then dl.local.cfg, dl.cfg, defaults; what is wrong is said in one line."""
+"""Settings: command line, then dl.local.cfg, then dl.cfg; what is wrong is said in one line."""
 
 import configparser
 import os
@@ -251,7 +251,7 @@ def test_a_config_that_cannot_be_read_is_named(settings, tmp_path):
 def test_the_shipped_dl_cfg_has_empty_keys_and_dl_local_cfg_is_ignored_by_git():
     shipped = configparser.ConfigParser(interpolation=None)
     shipped.read_string((ROOT / "dl.cfg").read_text())
-    aws = [name for name, rule in etl.RULES.items() if rule.section == "AWS"]
+    aws = [name for name, (section, _, _) in etl.RULES.items() if section == "AWS"]
     assert dict(shipped["AWS"]) == {name.lower(): "" for name in aws}
     assert shipped["DATA"]["INPUT"] == "data/sample"
     assert "dl.local.cfg" in (ROOT / ".gitignore").read_text().splitlines()
