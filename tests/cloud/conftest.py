@@ -22,10 +22,11 @@ import watch
 from botocore import xform_name
 from botocore.exceptions import EndpointConnectionError
 from fake_aws import ACCOUNT, BUCKET, COMMIT, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
-from helpers import free_port, play, run_process, song, write_input
 from moto import mock_aws
 from moto.emr.models import emr_backends
 from moto.emrserverless import models as serverless_models
+
+from tests.helpers import free_port, play, run_process, song, write_input
 
 
 @pytest.fixture(scope="session")
@@ -101,8 +102,7 @@ def recorded(s3, tmp_path_factory):
     s3.bucket(BUCKET)
     folder, recorder = tmp_path_factory.mktemp("recorded"), fake_aws.Recorder(s3.endpoint)
     songs = [song(), song(song_id="SO2", title="Home", year=0, artist_id="AR:2")]
-    day = 86_400_000
-    plays = [play(itemInSession=each, ts=1541106106796 + each * day) for each in range(40)]
+    plays = [play(itemInSession=each, ts=1541106106796 + each * 86_400_000) for each in range(40)]
     write_input(folder, songs, [[*plays, b"cut off"]])
     for path in folder.rglob("*.json"):
         client.upload_file(str(path), "source", f"in/{path.relative_to(folder)}")

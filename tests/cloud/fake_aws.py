@@ -17,7 +17,8 @@ from awscli.clidriver import create_clidriver
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from cfnlint.decode import cfn_yaml
-from helpers import ROOT
+
+from tests.helpers import ROOT
 
 REGION, ACCOUNT, STACK, BUCKET = "us-west-2", "123456789012", "sparkify", "lake"
 INPUT, OUTPUT, LOGS = "s3://source/in", "s3://lake/out", "emr/logs"

@@ -24,8 +24,7 @@ def columns(table: dict) -> list[tuple]:
 
 
 def commit_again(commit: dict, files: dict) -> None:
-    newer = {**commit, "commit": 2, "files": files}
-    put("out/_etl/commits/000000002.json", json.dumps(newer))
+    put("out/_etl/commits/000000002.json", json.dumps({**commit, "commit": 2, "files": files}))
 
 
 def test_the_tables_have_the_columns_comments_and_partitions_of_the_job(published, said, requests):

@@ -17,7 +17,8 @@ import watch
 from aws import pairs
 from botocore.exceptions import EndpointConnectionError, LoginRefreshRequired, ReadTimeoutError
 from fake_aws import ACCOUNT, INPUT, LOGS, OUTPUT, REGION, changing, client, put, put_logs, refusal
-from helpers import ROOT
+
+from tests.helpers import ROOT
 
 WHERE = "--stack sparkify --region us-west-2"
 TAGS = {"application": "sparkify", "team": "data"}
@@ -94,8 +95,7 @@ def test_a_run_shows_its_states_and_the_jobs_own_summary(published, runs, said, 
 
 
 def test_a_run_that_publishes_nothing_says_so(lake, runs, said, run):
-    earlier = {"exit": 0, "commit": 7}
-    put("out/_etl/runs/20000101T000000Z-00000000.json", json.dumps(earlier))
+    put("out/_etl/runs/20000101T000000Z-0.json", json.dumps({"exit": 0, "commit": 7}))
     runs("done")
     code, out, _ = said(*run)
     assert code == 0 and "published nothing new" in out and "python cloud/emr.py logs" in out

@@ -5,7 +5,8 @@ import subprocess
 import time
 
 from fake_aws import ACCOUNT, aws_cli, client, deployable
-from helpers import ROOT
+
+from tests.helpers import ROOT
 
 # the emulator lacks EMR's managed policies, machines, and the tables of a job that did not run
 LIMITS = ("aws emr create-default-roles", "aws emr ssh", "aws s3 ls")
@@ -43,8 +44,7 @@ def test_the_aws_cli_takes_each_command(cloud, ministack, capsys, monkeypatch, t
         "logs/ --recursive": f"{tmp_path} --recursive",
         "etl.py .": f"etl.py {tmp_path}",
     }
-    for command in commands():
-        line = command
+    for line in commands():
         for name, value in values.items():
             line = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", value, line)
         if line.startswith("aws emr"):

@@ -8,7 +8,8 @@ import boto3
 import emr
 import pytest
 from fake_aws import athena, aws_cli
-from helpers import ROOT, SAMPLE
+
+from tests.helpers import ROOT, SAMPLE
 
 pytestmark = pytest.mark.aws
 

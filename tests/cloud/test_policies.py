@@ -190,4 +190,3 @@ def test_the_daily_run_is_the_run_of_the_command(lake, requests, said, deployed)
     code = "s3://lake/emr/code/0123456789abcdef"
     assert theirs["EntryPoint"] == f"{code}/etl.py"
     assert theirs["SparkSubmitParameters"] == f"--conf spark.archives={code}/packages.zip#packages"
-    assert ours["entryPoint"].rpartition("/")[2] == "etl.py"

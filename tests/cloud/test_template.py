@@ -8,7 +8,8 @@ from botocore.exceptions import ClientError
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from fake_aws import PARAMETERS, aws_cli, client, deploy, deployable, settled, template
-from helpers import ROOT
+
+from tests.helpers import ROOT
 
 
 def test_cfn_lint_finds_nothing():
