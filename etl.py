@@ -1631,7 +1631,8 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     # the first request shows whether access works, with S3's own words if it does not
     region = session.region_name or "us-east-1"
     client = bucket_in(region).meta.client
-    answer = client.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1)
+    folder = f"{prefix}/" if prefix else ""
+    answer = client.list_objects_v2(Bucket=name, Prefix=folder, MaxKeys=1)
     # each bucket may be in a region of its own, to which boto3 was redirected
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     bucket = bucket_in(headers.get("x-amz-bucket-region", region))
