@@ -140,38 +140,46 @@ def create_view(lake: Lake, table: str) -> None:
     lake.db.execute(f"CREATE VIEW {table} AS SELECT {', '.join(types)} FROM {source}")
 
 
+def connect() -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that counts in UTC."""
+    db = duckdb.connect(
+        config={
+            "memory_limit": MEMORY,
+            "preserve_insertion_order": False,
+            "temp_directory": str(Path(tempfile.gettempdir(), f"sparkify-duckdb-{os.getpid()}")),
+        }
+    )
+    db.execute("SET TimeZone = 'UTC'")
+    return db
+
+
 def open_lake(output: str | None = None, config: str | None = None) -> Lake:
     """Opens an OUTPUT: a folder or an s3a:// prefix, else the one that dl.cfg names.
 
     Source   the newest whole commit; files on S3 are copied to a temporary folder first
-    Raises   Stop if there is no such OUTPUT, or no whole commit
+    Raises   Stop if there is no such OUTPUT, no whole commit, or no access
     """
-    arguments = []
+    # a dry run creates no folder
+    arguments = ["--dry-run"]
     if config is not None:
         arguments += ["--config", config]
     if output is not None:
         arguments += ["--output", output]
     settings = etl.read_settings(arguments)
-    location = etl.open_location(settings.output, settings)
-    commit = find_commit(location)
     folder = settings.output
     copies = None
-    if "://" in settings.output:
-        copies = tempfile.TemporaryDirectory(prefix="sparkify-")
-        folder = copies.name
-        copy_files(location, commit["files"], folder)
-    spill = Path(tempfile.gettempdir(), f"sparkify-duckdb-{os.getpid()}")
-    db = duckdb.connect(
-        config={
-            "memory_limit": MEMORY,
-            "preserve_insertion_order": False,
-            "temp_directory": str(spill),
-        }
-    )
-    db.execute("SET TimeZone = 'UTC'")
-    lake = Lake(settings, commit, folder, db, copies)
-    for table in lake.tables:
-        create_view(lake, table)
+    try:
+        location = etl.open_location(settings.output, settings)
+        commit = find_commit(location)
+        if "://" in folder:
+            copies = tempfile.TemporaryDirectory(prefix="sparkify-")
+            folder = copies.name
+            copy_files(location, commit["files"], folder)
+        lake = Lake(settings, commit, folder, connect(), copies)
+        for table in lake.tables:
+            create_view(lake, table)
+    except Exception as error:
+        raise etl.explain(error, settings.output) from error
     return lake
 
 

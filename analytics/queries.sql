@@ -109,38 +109,29 @@ ORDER BY plays.weekday, hour;
 .print "\nHow many listeners are new each week, and how many come back?"
 -- Weeks are those of ISO 8601 and begin on Monday. A listener is new in the week of their first
 -- play, and returning in each later one. A week with plays on fewer than 7 days is a partial week.
-WITH weeks AS (
-    SELECT
-        start_time,
+WITH days AS (
+    SELECT DISTINCT
+        user_id,
         weekday,
         week,
-        make_date(year, month, day) - (weekday + 5) % 7 AS monday
-    FROM time
+        make_date(time.year, time.month, time.day) - (weekday + 5) % 7 AS monday
+    FROM songplays
+    JOIN time ON time.start_time = songplays.start_time
 ),
-days AS (
-    SELECT monday, week, count(DISTINCT weekday) AS days
-    FROM weeks
-    GROUP BY monday, week
-),
-listeners AS (
-    SELECT user_id, monday, min(monday) OVER (PARTITION BY user_id) AS first_monday
-    FROM (
-        SELECT DISTINCT user_id, monday
-        FROM songplays
-        JOIN weeks ON weeks.start_time = songplays.start_time
-    ) AS one_each
+weeks AS (
+    SELECT *, min(monday) OVER (PARTITION BY user_id) AS first_monday
+    FROM days
 )
 SELECT
-    days.monday,
+    monday,
     week,
-    days,
-    count(*) AS listeners,
-    count(CASE WHEN days.monday = first_monday THEN 1 END) AS new_listeners,
-    count(CASE WHEN days.monday > first_monday THEN 1 END) AS returning_listeners
-FROM listeners
-JOIN days ON days.monday = listeners.monday
-GROUP BY days.monday, week, days
-ORDER BY days.monday;
+    count(DISTINCT weekday) AS days,
+    count(DISTINCT user_id) AS listeners,
+    count(DISTINCT CASE WHEN monday = first_monday THEN user_id END) AS new_listeners,
+    count(DISTINCT CASE WHEN monday > first_monday THEN user_id END) AS returning_listeners
+FROM weeks
+GROUP BY monday, week
+ORDER BY monday;
 
 -- name: plays_by_gender
 .print "\nHow much do women and men listen, and how much of it at weekends?"

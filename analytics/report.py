@@ -52,7 +52,8 @@ class Section(NamedTuple):
     # For the sentence that names the rows with the most:
     ranked: str = ""  # the column that is compared
     name: Callable[[Row], str] = str  # what a row is called
-    unit: str = ""  # what is counted, in the plural
+    unit: str = ""  # what is counted
+    per: str = ""
 
 
 def hour_name(row: Row) -> str:
@@ -74,33 +75,34 @@ GROUPS = {
             charts.per_day,
             ranked="plays",
             name=lambda row: show_day(row["day"]),
-            unit="plays",
+            unit="play",
         ),
         Section(
             "plays_by_weekday",
             bar="plays_per_day",
             ranked="plays_per_day",
             name=name_in("weekday_name"),
-            unit="plays a day",
+            unit="play",
+            per=" a day",
         ),
-        Section("plays_by_hour", charts.by_hour, ranked="plays", name=hour_name, unit="plays"),
+        Section("plays_by_hour", charts.by_hour, ranked="plays", name=hour_name, unit="play"),
         Section(
             "plays_by_weekday_and_hour",
             charts.by_weekday_and_hour,
             ranked="plays_per_day",
             name=lambda row: f"{WEEKDAYS[row['weekday'] - 1]}, {hour_name(row)}",
-            unit="plays",
+            unit="play",
         ),
         Section("listeners_per_week", charts.per_week),
     ),
     "What": (
-        Section("top_songs", bar="plays", ranked="plays", name=song_name, unit="plays"),
+        Section("top_songs", bar="plays", ranked="plays", name=song_name, unit="play"),
         Section(
             "top_artists",
             bar="plays",
             ranked="plays",
             name=name_in("artist"),
-            unit="plays",
+            unit="play",
         ),
         Section("songs_by_decade", charts.by_decade),
     ),
@@ -124,7 +126,7 @@ SECTIONS = [section for sections in GROUPS.values() for section in sections]
 
 def name_leaders(section: Section, rows: Rows) -> str:
     """A sentence that names the rows with the most, or counts them if they are many."""
-    most = f"{number(max(row[section.ranked] for row in rows))} {section.unit}"
+    most = plural(max(row[section.ranked] for row in rows), section.unit) + section.per
     named = [section.name(row) for row in leaders(rows, section.ranked)]
     if not named:
         return f"Several rows have the most, {most}."
@@ -149,7 +151,7 @@ def write_note(section: Section, query: Query, rows: Rows, head: Row) -> str:
     if section.query == "listeners_per_week" and any(row["days"] < 7 for row in rows):
         words.append("The chart shows partial weeks paler.")
     if section.query in ("top_songs", "top_artists"):
-        words.append(f"{head['matched']:,} of {plural(head['plays'], 'play')} match a song.")
+        words.append(f"Plays that match a song: {head['matched']:,} of {head['plays']:,}.")
     return " ".join(words).strip()
 
 
@@ -319,24 +321,26 @@ def section_part(section: Section, query: Query, rows: Rows, head: Row, clock: s
 
 def counts_part(commit: Row) -> Row:
     """What became of each line that the run read."""
+    events, songs = commit["events"], commit["songs"]
+    datasets = (
+        ("log lines", events, "lines", etl.EVENT_CLASSES),
+        ("song records", songs, "records", etl.SONG_CLASSES),
+    )
     tables = []
-    for dataset, whole, unit in (
-        ("events", "lines", "log line"),
-        ("songs", "records", "song record"),
-    ):
-        counts = commit[dataset]
+    for unit, counts, total, classes in datasets:
         rows = [
-            {"class": name.replace("_", " "), f"{unit}s": counts[name]}
-            for name in counts
-            if counts[name] and name not in (whole, "matched", "ambiguous")
+            {"class": name.replace("_", " "), unit: counts[name], "meaning": meaning}
+            for name, meaning in classes.items()
+            if counts.get(name)
         ]
-        rows.append({"class": "total", f"{unit}s": counts[whole]})
-        tables.append(show_table(rows, f"What became of each {unit}", kind=""))
-    events = commit["events"]
-    fact = f"{events['songplays']:,} of {plural(events['lines'], 'log line')} are plays."
-    note = "docs/how-it-works.md explains the classes."
-    title = "What became of each line of the input?"
-    return {"name": "counts", "title": title, "fact": fact, "note": note, "tables": tables}
+        rows.append({"class": "total", unit: counts[total], "meaning": ""})
+        tables.append(show_table(rows, f"What became of the {unit}", kind=""))
+    return {
+        "name": "counts",
+        "title": "What became of each line of the input?",
+        "fact": f"{events['songplays']:,} of {plural(events['lines'], 'log line')} are plays.",
+        "tables": tables,
+    }
 
 
 def render(**values: object) -> str:

@@ -1,69 +1,77 @@
-"""Outputs as etl.py lays them out, made without Spark, for the tests of analytics/."""
+"""Outputs as etl.py leaves them, made without Spark, for the tests of analytics/."""
 
-import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 
-import common
 import duckdb
-import lake
-import queries
 
-PARTITIONS = {**common.etl_constant("PARTITIONS"), "songs": ["year"]}
+import etl
+
+PARTITIONS = {**etl.PARTITIONS, "songs": ["year"]}
+RUN = "20181101T000000Z-00000000"
 HOSTILE = (
     """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>"""
     """${7*7}&amp;"var(--none)"\x0b"""
 )
-RUN = "20181101T000000Z-00000000"
+EVENTS = dict.fromkeys([*etl.EVENT_CLASSES, "lines", "matched", "ambiguous"], 0)
+SONGS = dict.fromkeys([*etl.SONG_CLASSES, "records"], 0)
 
 
-def write_table(db, folder, table, rows):
-    """One table's files; none if it has no rows.  Returns what a commit says of them."""
-    types = [
-        f'"{column.name}" {column.type.replace("TIMESTAMP", "TIMESTAMPTZ")}'
-        for column in common.tables()[table]
-    ]
-    db.execute(f'CREATE TABLE "{table}" ({", ".join(types)})')
+def write_table(db, output, table, rows):
+    """One table's files; none if it has no rows.  Returns what a commit says of it."""
+    columns = etl.columns(table)
+    types = [f"{item.name} {item.type.replace('TIMESTAMP', 'TIMESTAMPTZ')}" for item in columns]
+    db.execute(f"CREATE TABLE {table} ({', '.join(types)})")
+    folder = output / table
     folder.mkdir(parents=True)
+    parts = PARTITIONS.get(table, [])
     if rows:
-        db.executemany(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(rows[0]))})', rows)
-        parts = PARTITIONS.get(table)
+        db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
         target = folder if parts else folder / "data.parquet"
         by = f", PARTITION_BY ({', '.join(parts)})" if parts else ""
-        db.execute(f"COPY \"{table}\" TO '{target}' (FORMAT parquet{by})")
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*.parquet"))
+        path = str(target).replace("'", "''")
+        db.execute(f"COPY {table} TO '{path}' (FORMAT parquet{by})")
+    return {
+        "grain": f"one row per row of {table}",
+        "partitioned_by": parts,
+        "columns": [item._asdict() for item in columns],
+        "rows": len(rows),
     }
-    return {"files": files, "rows": len(rows)}
 
 
-def write_lake(folder, logs=None, **tables):
-    """An OUTPUT with these rows, as etl.py lays it out.
+def write_commit(output, number, tables, source="/nowhere"):
+    """A commit of the table files that are there now."""
+    files = {
+        str(path.relative_to(output)): {"bytes": path.stat().st_size}
+        for table in tables
+        for path in sorted((output / table).rglob("*.parquet"))
+    }
+    plays = tables["songplays"]["rows"]
+    commit = {
+        "commit": number,
+        "run": RUN,
+        "settings": {"input": str(source)},
+        "events": {**EVENTS, "lines": plays + 2, "malformed": 2, "songplays": plays},
+        "songs": {**SONGS, "records": tables["songs"]["rows"], "songs": tables["songs"]["rows"]},
+        "tables": tables,
+        "files": files,
+    }
+    path = output / "_etl" / "commits" / f"{number:09d}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(commit))
+    return commit
 
-    logs   events that the run read, in the folder INPUT beside the tables
-    """
-    listed = {}
+
+def write_lake(output, source="/nowhere", **tables):
+    """An OUTPUT with these rows."""
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
-        for table in common.tables():
-            listed[table] = write_table(db, folder / table, table, tables.get(table, []))
-    commit = {"commit": 1, "run": RUN, "tables": listed}
-    if logs is not None:
-        source = folder.parent / f"{folder.name}-input"
-        path = source / "log_data" / "events.json"
-        path.parent.mkdir(parents=True)
-        path.write_text("\n".join(map(json.dumps, logs)))
-        commit["settings"] = {"input": source.as_uri()}
-        inputs = folder / "_etl" / "inputs" / "000000001.json.gz"
-        inputs.parent.mkdir(parents=True)
-        line = json.dumps(["log_data/events.json", path.stat().st_size, "etag"])
-        inputs.write_bytes(gzip.compress(line.encode()))
-    for name, text in (("commits/000000001.json", json.dumps(commit)), ("done/000000001", "")):
-        path = folder / "_etl" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return folder
+        made = {
+            table: write_table(db, output, table, tables.get(table, [])) for table in etl.COLUMNS
+        }
+    write_commit(output, 1, made, source)
+    return output
 
 
 def play_row(
@@ -73,52 +81,46 @@ def play_row(
     level="free",
     song=None,
     artist=None,
-    location="Oakland",
-    agent="Safari",
+    location="Oakland, CA",
+    agent="Safari/1",
     session=1,
 ):
     start = datetime.fromisoformat(time).replace(tzinfo=UTC)
-    return (
-        f"{number:032x}",
-        start,
-        user,
-        level,
-        song,
-        artist,
-        session,
-        location,
-        agent,
-        start.year,
-        start.month,
-    )
+    month = (start.year, start.month)
+    return (songplay_id(number), start, user, level, song, artist, session, location, agent, *month)
 
 
-def one_play_lake(folder, title="River", name="Foxes", logs=None, **changes):
-    start = datetime(2018, 11, 3, 23, 30, tzinfo=UTC)
+def time_row(time):
+    start = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    week = start.isocalendar().week
+    weekday = start.isoweekday() % 7 + 1
+    return (start, start.hour, start.day, week, weekday, start.year, start.month)
+
+
+def one_play_lake(output, title="River", name="Foxes", source="/nowhere", **changes):
     return write_lake(
-        folder,
-        logs=logs,
+        output,
+        source=source,
         songplays=[play_row(1, song="SO1", artist="AR1", **changes)],
         users=[(8, "Ada", "Koch", "F", "free")],
         songs=[("SO1", title, "AR1", 200.5, 1999)],
         artists=[("AR1", name, "Oakland", 37.8, -122.27)],
-        time=[(start, 23, 3, 44, 7, 2018, 11)],
+        time=[time_row("2018-11-03 23:30:00")],
     )
 
 
-def answers(output, zone="UTC"):
-    """What the report's queries answer, by name."""
-    opened = lake.open_lake(str(output))
-    return {name: opened.rows(query.sql) for name, query in queries.read_queries(zone).items()}
+def event(song, artist, number=1):
+    """A play as the app logs it; its songplay_id is that of songplay_id(number)."""
+    return {
+        "page": "NextSong",
+        "userId": "8",
+        "sessionId": 1,
+        "itemInSession": number,
+        "ts": 1541287800000,
+        "song": song,
+        "artist": artist,
+    }
 
 
-def as_text(rows):
-    """Rows of any engine in one form: numbers to nine decimals, whatever their type."""
-
-    def plain(value):
-        try:
-            return f"{float(value):.9f}"
-        except (TypeError, ValueError):
-            return None if value is None else str(value)
-
-    return [[plain(value) for value in row] for row in rows]
+def songplay_id(number):
+    return hashlib.md5(f"8|1|{number}|1541287800000".encode()).hexdigest()
