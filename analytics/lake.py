@@ -71,6 +71,16 @@ def plain(value: Any) -> Any:
     return float(value) if isinstance(value, Decimal) else value
 
 
+def open_location(text: str, settings: etl.Settings) -> etl.Location:
+    """A folder or an S3 prefix, with the identity that etl.py would use.
+
+    Raises   Stop if there is no such folder
+    """
+    if "://" not in text and not Path(text).is_dir():
+        raise etl.Stop(2, f"{text}: no such folder")
+    return etl.open_location(text, settings)
+
+
 def find_commit(location: etl.Location) -> dict[str, Any]:
     """The newest commit whose files are all there, with their sizes.
 
@@ -169,7 +179,7 @@ def open_lake(output: str | None = None, config: str | None = None) -> Lake:
     folder = settings.output
     copies = None
     try:
-        location = etl.open_location(settings.output, settings)
+        location = open_location(settings.output, settings)
         commit = find_commit(location)
         if "://" in folder:
             copies = tempfile.TemporaryDirectory(prefix="sparkify-")

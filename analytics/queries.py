@@ -57,7 +57,7 @@ def ask_logs(opened: Lake) -> tuple[Query, Rows]:
     Raises   Stop if they are larger than LOGS_BYTES; any error of reading them, as they may be gone
     """
     source = opened.commit["settings"]["input"]
-    location = etl.open_location(source, opened.settings)
+    location = lake.open_location(source, opened.settings)
     sizes = location.list("log_data")
     if sum(sizes.values()) > LOGS_BYTES:
         raise etl.Stop(1, "larger than 1 GiB")

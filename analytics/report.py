@@ -373,9 +373,9 @@ def make_report(lake: Lake, zone: str = "UTC") -> Report:
     try:
         queries["top_songs"], results["top_songs"] = ask_logs(lake)
     except Exception as error:
-        # the logs may be gone, elsewhere or forbidden; then the songs that plays match are ranked
-        why = str(error).splitlines()[0]
-        note = f"The logs cannot be read ({why}), so only plays that match a song count."
+        # the logs may be gone or elsewhere
+        why = etl.explain(error, "log_data")
+        note = f"Only plays that match a song count, because the logs cannot be read: {why}."
         queries["top_songs"] = queries["top_songs"]._replace(note=note)
 
     clock = "local time" if zone == LISTENERS else zone

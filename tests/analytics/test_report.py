@@ -143,7 +143,7 @@ def test_songs_are_ranked_by_the_logs_with_how_many_plays_match(tmp_path):
 
 def test_without_the_logs_the_songs_that_plays_match_are_ranked(tmp_path, monkeypatch):
     page = Page(one_play_lake(tmp_path / "lake", source=tmp_path / "gone"))
-    assert "The logs cannot be read" in page.words["top_songs"]
+    assert "the logs cannot be read" in page.words["top_songs"]
     assert page.tables["top_songs"][1] == ["River", "Foxes", "1", "1"]
     source = tmp_path / "in"
     (source / "log_data").mkdir(parents=True)
