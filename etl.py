@@ -14,14 +14,6 @@ Writes  OUTPUT/TABLE/      songplays, users, songs, artists, time, as Parquet;
     spark-submit etl.py    on a cluster
 
 Settings come from the command line, dl.local.cfg and dl.cfg; see README.md.
-
-Words   dataset    song_data or log_data
-        location   a folder or an S3 prefix; `source` is that of INPUT, `lake` that of OUTPUT
-        manifest   the listing of the input that a run works from
-        play       an event of the page NextSong; songplays keeps one row of each
-        counts     how many lines ended in each class, such as songplays or malformed
-        staged     written below OUTPUT/_etl/staging, which no reader of the tables sees
-        commit     a numbered record of all files that the five tables consist of
 """
 
 from __future__ import annotations
@@ -192,10 +184,7 @@ SONG_CLASSES = {
 
 
 def run_job(run: Run) -> None:
-    """One run, in the order that lets runs overlap and lets any of them be killed.
-
-    Raises   Stop; if it returns, the tables are published, or they were up to date
-    """
+    """One run, in the order that lets runs overlap and lets any of them be killed."""
     settings = run.settings
     with run.step("begin", "Checking OUTPUT", settings.output):
         run.lake = open_location(settings.output, settings)
@@ -220,13 +209,14 @@ def run_job(run: Run) -> None:
     with run.step("songs", "Reading songs and starting Spark", run.source.name):
         # Java starts while the songs arrive: saves 1.4 s for 15,000 local songs, 5 s on S3
         with ThreadPoolExecutor() as pool:
-            songs = run.manifest["song_data"].objects
-            packing = pool.submit(pack_objects, run, "song_data", songs)
+            packing = pool.submit(pack_objects, run, "song_data", run.manifest["song_data"])
             spark = start_spark(run)
             packing.result()
-    with run.step("tables", "Building the tables", "Spark"):
-        song_records, run.summary["songs"] = process_song_data(spark, run)
-        run.summary["events"] = process_log_data(spark, run, song_records)
+    with run.step("tables", "Building the tables", "Spark"), ThreadPoolExecutor() as pool:
+        songs = pool.submit(process_song_data, spark, run)
+        plays, counts = process_log_data(spark, run)
+        song_records, run.summary["songs"] = songs.result()
+        run.summary["events"] = counts | process_plays(run, plays, song_records)
     with run.step("audit", "Auditing the tables", "Spark"):
         # listed before they are read: a file that is lost later stops the audit or the commit
         files = staged_files(run)
@@ -248,6 +238,7 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     lines = read_packed(spark, run, "song_data")
     staged = stage_songs(lines).cache()
     classes = count_classes(staged, SONG_PLACE)
+    run.summary["songs"] = classes.lines
     check_rejected(run, "song_data", staged, classes)
     if not classes.lines["record"]:
         raise Stop(REFUSED, f"{run.source.name}/song_data: no valid song; {UNCHANGED}")
@@ -260,44 +251,46 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     stage_table(run, "artists", artists_table(song_records))
     records = song_records.count()
     songs = run.summary["tables"]["songs"]["rows"]
-    return song_records, {
-        "records": classes.lines.total(),
-        "malformed": classes.lines["malformed"],
-        "invalid": classes.lines["invalid"],
-        "duplicate": classes.lines["record"] - records,
-        "variant": records - songs,
-        "songs": songs,
-    }
+    counts = {name: classes.lines[name] for name in ("malformed", "invalid")}
+    counts |= {"records": classes.lines.total(), "songs": songs, "variant": records - songs}
+    counts["duplicate"] = classes.lines["record"] - records
+    return song_records, counts
 
 
-def process_log_data(spark: SparkSession, run: Run, song_records: DataFrame) -> dict[str, int]:
-    """Log lines and the song records in; users, time and songplays staged.
+def process_log_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str, int]]:
+    """Log lines in; users and time staged.
 
-    Returns the counts of `EVENT_CLASSES`, and how many plays are matched and ambiguous.
+    Returns all copies of the plays, and the counts of the other `EVENT_CLASSES`.
     """
     lines = read_logs(spark, run)
     # parsed once for all that follows
     events = stage_events(lines).cache()
     classes = count_classes(events, {**EVENT_TEXTS, "length": "length"})
+    run.summary["events"] = classes.lines
     check_rejected(run, "log_data", events, classes)
     if not classes.lines["play"]:
         raise no_play(run, lines)
-
     stage_table(run, "users", users_table(events))
     plays = stage_plays(events)
     stage_table(run, "time", time_table(plays.repartition(*DAY)))
+    names = ("malformed", "invalid", "out_of_scope", "blank")
+    return plays, {"lines": classes.lines.total(), **{name: classes.lines[name] for name in names}}
+
+
+def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[str, int]:
+    """All copies of the plays, and the song records in; songplays staged.
+
+    Returns the counts of what became of the copies, and how many plays are matched and ambiguous.
+    """
     matched = match_plays(plays, song_records).repartition(*DAY)
     outcomes = Observation()
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
     stage_table(run, "songplays", songplays_table(deduped))
-    counts = outcomes.get
-    if counts["key_conflict"]:
+    if outcomes.get["key_conflict"]:
         # deduplicated once more, because Spark writes one table at a time
         conflicts = dedupe_plays(plays).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
-    for name in ("blank", "malformed", "invalid", "out_of_scope"):
-        counts[name] = classes.lines[name]
-    return {"lines": classes.lines.total(), **counts}
+    return outcomes.get
 
 
 # ── Reading: lines as they are, and the one JSON object on each ───────────────────────────────
@@ -314,6 +307,10 @@ JSON_OPTIONS = {
     "maxNumLen": str(2**31 - 1),
 }
 NOT_UTF8 = "not UTF-8"
+# Spark 3.5 has no is_valid_utf8, and the comparison raises an error on Spark 4
+IS_UTF8 = "is_valid_utf8(line)"
+if not hasattr(F, "is_valid_utf8"):
+    IS_UTF8 = "decode(encode(line, 'UTF-8'), 'UTF-8') = line"
 
 
 def literal(uri: str) -> str:
@@ -340,13 +337,11 @@ def read_logs(spark: SparkSession, run: Run) -> DataFrame:
     """One row per physical line of the logs: `file`, the object's URI percent-encoded, and `line`.
 
     Spark lists one folder, because naming every object would cost a request each on S3.
-
-    Raises   Stop if Spark misses an object of the manifest
     """
     lines = read_text(spark, f"{run.source.uri}/log_data")
     lines = lines.select(F.col("_metadata.file_path").alias("file"), F.col("value").alias("line"))
     uris = {key_of(run.source, uri): uri for uri in lines.inputFiles()}
-    objects = {item.key: item for item in run.manifest["log_data"].objects}
+    objects = {item.key: item for item in run.manifest["log_data"]}
     missing = objects.keys() - uris.keys()
     if missing:
         raise input_changed(run.source, min(missing))
@@ -381,35 +376,21 @@ def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()
     token = secrets.token_hex(5)
     text = F.concat(F.lit(f'{{"r-{token}":['), "line", F.lit(f'],"e-{token}":1}}'))
     schema = f"`r-{token}` ARRAY<STRUCT<{fields}>>, `e-{token}` INT, misfit STRING"
-    parsed = lines.withColumn("json", F.from_json(text, schema, JSON_OPTIONS))
-    objects = F.col(f"json.r-{token}")
-    record = F.get(objects, F.lit(0))
-    is_one_object = (
-        (F.size(objects) == 1) & record.isNotNull() & F.col(f"json.e-{token}").isNotNull()
-    )
-    is_typed = F.col("json.misfit").isNull()
+    checks = [IS_UTF8, f"size(json.`r-{token}`) = 1", f"json.`e-{token}` = 1", "record IS NOT NULL"]
+    checks.append("json.misfit IS NULL")
     for name, kind in number_fields(fields):
+        is_nan = "false"
+        if name in coordinates:
+            # Spark reads a quoted "NaN" as a number, too
+            is_nan = rf"""isnan(record.{name}) AND line NOT RLIKE r'"{name}"\s*:\s*"'"""
         if kind == "DOUBLE":
-            size = F.abs(record[name])
-            is_number = size < float("inf")
-            if name in coordinates:
-                # Spark reads a quoted "NaN" as a number, too
-                is_quoted = F.col("line").rlike(rf'"{name}"\s*:\s*"')
-                is_number = is_number | (F.isnan(size) & ~is_quoted)
-            is_typed = is_typed & F.coalesce(is_number, F.lit(True))
-    is_right = F.coalesce(is_utf8() & is_one_object & is_typed, F.lit(False))
-    return parsed.select(
-        *lines.columns,
-        record.alias("record"),
-        F.when(~is_right, malformed_reason(fields)).alias("malformed"),
-    )
-
-
-def is_utf8() -> Column:
-    # Spark 3.5 has no is_valid_utf8, and the comparison raises an error on Spark 4
-    if hasattr(F, "is_valid_utf8"):
-        return F.is_valid_utf8("line")
-    return F.expr("decode(encode(line, 'UTF-8'), 'UTF-8') = line")
+            is_finite = f"abs(record.{name}) < double('infinity')"
+            checks.append(f"coalesce({is_finite} OR ({is_nan}), true)")
+    is_right = F.expr(f"coalesce({' AND '.join(checks)}, false)")
+    parsed = lines.withColumn("json", F.from_json(text, schema, JSON_OPTIONS))
+    parsed = parsed.withColumn("record", F.get(F.col(f"json.r-{token}"), F.lit(0)))
+    malformed = F.when(~is_right, malformed_reason(fields))
+    return parsed.select(*lines.columns, "record", malformed.alias("malformed"))
 
 
 def number_fields(fields: str) -> list[tuple[str, str]]:
@@ -425,7 +406,7 @@ def malformed_reason(fields: str) -> Column:
 
     misfit = parse("other STRING")["misfit"]
     reason = (
-        F.when(~is_utf8(), NOT_UTF8)
+        F.when(~F.expr(IS_UTF8), NOT_UTF8)
         .when(F.col("line").rlike(r"^\s*\["), "a JSON array, not one object per line")
         .when(~F.col("line").rlike(r"^\s*\{"), "not a JSON object")
         .when(misfit.isNotNull(), "not valid JSON, or cut off")
@@ -470,22 +451,43 @@ SONG_PLACE = {
     "artist_longitude": "longitude",
 }
 ACCEPTED = ("play", "out_of_scope", "record")
+# why a well-formed record is invalid: the first that applies, NULL if none does
+INVALID_EVENT = """
+    CASE
+        WHEN coalesce(record.page, '') = '' THEN 'page is missing'
+        WHEN record.ts IS NULL THEN 'ts is missing'
+        WHEN record.ts NOT BETWEEN 946684800000 AND 4102444799999
+            THEN 'ts is outside the years 2000 to 2099 in milliseconds'
+        WHEN record.userId != '' AND NOT coalesce(
+            try_cast(record.userId AS BIGINT) >= 0
+            AND CAST(try_cast(record.userId AS BIGINT) AS STRING) = record.userId, false
+        ) THEN 'userId is not a number'
+        WHEN record.page != 'NextSong' THEN NULL
+        WHEN coalesce(record.userId, '') = '' THEN 'userId of a play is missing'
+        WHEN record.sessionId IS NULL THEN 'sessionId of a play is missing'
+        WHEN record.itemInSession IS NULL THEN 'itemInSession of a play is missing'
+    END
+"""
+INVALID_SONG = r"""
+    CASE
+        WHEN coalesce(record.song_id, '') = '' THEN 'song_id is missing'
+        WHEN coalesce(record.title, '') = '' THEN 'title is missing'
+        WHEN coalesce(record.artist_id, '') = '' THEN 'artist_id is missing'
+        WHEN coalesce(record.artist_name, '') = '' THEN 'artist_name is missing'
+        WHEN record.duration IS NULL THEN 'duration is missing'
+        WHEN record.duration <= 0 THEN 'duration is not positive'
+        WHEN record.artist_id RLIKE r'[\x00-\x1f]|^__HIVE_DEFAULT_PARTITION__$'
+            THEN 'artist_id cannot name a folder'
+    END
+"""
 
 
-def text_of(name: str) -> Column:
+def text_of(name: str, alias: str) -> str:
     """A text field of the record, as written; "" and NULL are both NULL."""
-    return F.nullif(F.col(f"record.{name}"), F.lit(""))
+    return f"nullif(record.{name}, '') AS {alias}"
 
 
-def first_missing(**fields: Column) -> Column:
-    """Says which of these fields a record lacks; NULL if it has them all."""
-    reasons = [F.when(value.isNull(), f"{name} is missing") for name, value in fields.items()]
-    return F.coalesce(*reasons)
-
-
-def classify(
-    parsed: DataFrame, invalid: Column, accepted: Column, fields: list[Column]
-) -> DataFrame:
+def classify(parsed: DataFrame, invalid: str, accepted: str, fields: list[str]) -> DataFrame:
     """One row per line: file, class, reason, line, bytes and the fields.
 
     Columns  class: blank, malformed, invalid, or what `accepted` says
@@ -495,18 +497,18 @@ def classify(
     is_malformed = F.col("malformed").isNotNull()
     # asked of malformed lines alone: of all lines it takes 8 of 90 CPU seconds at a million events
     is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
-    reason = F.when(is_malformed, F.when(~is_blank, F.col("malformed"))).otherwise(invalid)
+    reason = F.when(is_malformed, F.when(~is_blank, F.col("malformed"))).otherwise(F.expr(invalid))
     without_cr = F.expr("trim(TRAILING '\r' FROM line)")
     return parsed.select(
         "file",
         F.when(is_malformed, F.when(is_blank, "blank").otherwise("malformed"))
-        .when(invalid.isNotNull(), "invalid")
-        .otherwise(accepted)
+        .when(reason.isNotNull(), "invalid")
+        .otherwise(F.expr(accepted))
         .alias("class"),
         reason.alias("reason"),
         F.when(reason.isNotNull(), without_cr).alias("line"),
         F.octet_length("line").alias("bytes"),
-        *fields,
+        *map(F.expr, fields),
     )
 
 
@@ -516,28 +518,11 @@ def stage_events(lines: DataFrame) -> DataFrame:
     Columns  as `classify` describes; an accepted line is a play or out_of_scope
     Units    ts in epoch milliseconds, length in seconds
     """
-    ts = F.col("record.ts")
-    # the years 2000 to 2099
-    in_range = ts.between(946_684_800_000, 4_102_444_799_999)
-    page = text_of("page")
-    is_play = page == "NextSong"
-    user_text = text_of("userId")
-    user_id = F.expr("try_cast(record.userId AS BIGINT)")
-    is_number = (user_id >= 0) & (user_id.cast("string") == user_text)
-    keys = {name: F.col(f"record.{name}") for name in ("sessionId", "itemInSession")}
-    invalid = F.coalesce(
-        first_missing(page=page, ts=ts),
-        F.when(~in_range, "ts is outside 2000 to 2099 (it counts milliseconds)"),
-        F.when(
-            user_text.isNotNull() & ~F.coalesce(is_number, F.lit(False)), "userId is not a number"
-        ),
-        F.when(is_play, first_missing(userId=user_id, **keys)),
-    )
-    fields = [user_id.alias("user_id")]
-    fields += [text_of(name).alias(alias) for name, alias in EVENT_TEXTS.items()]
-    fields += [F.col(f"record.{name}").alias(alias) for name, alias in EVENT_NUMBERS.items()]
-    accepted = F.when(is_play, "play").otherwise("out_of_scope")
-    return classify(parse_lines(lines, EVENT), invalid, accepted, fields)
+    accepted = "if(record.page = 'NextSong', 'play', 'out_of_scope')"
+    fields = ["try_cast(record.userId AS BIGINT) AS user_id"]
+    fields += [text_of(name, alias) for name, alias in EVENT_TEXTS.items()]
+    fields += [f"record.{name} AS {alias}" for name, alias in EVENT_NUMBERS.items()]
+    return classify(parse_lines(lines, EVENT), INVALID_EVENT, accepted, fields)
 
 
 def stage_plays(events: DataFrame) -> DataFrame:
@@ -561,43 +546,31 @@ def stage_songs(lines: DataFrame) -> DataFrame:
     """One row per song record, with its class; an accepted one is a `record`.
 
     Columns  as `classify` describes
-    Units    duration in seconds; latitude and longitude in degrees, NULL outside ±90 and ±180
+    Units    duration in seconds; latitude and longitude in degrees, NULL outside ±90 and ±180;
+             year 0 is unknown
     """
-    texts = {name: text_of(name) for name in ("song_id", "title", "artist_id", "artist_name")}
-    duration = F.col("record.duration")
-    latitude = F.col("record.artist_latitude")
-    longitude = F.col("record.artist_longitude")
-    # Spark writes such an artist_id as a folder of another name, or not at all
-    no_folder = texts["artist_id"].rlike(r"[\x00-\x1f]|^__HIVE_DEFAULT_PARTITION__$")
-    invalid = F.coalesce(
-        first_missing(**texts, duration=duration),
-        F.when(duration <= 0, "duration is not positive"),
-        F.when(no_folder, "artist_id cannot name a folder"),
-    )
-    fields = [text.alias(name) for name, text in texts.items()]
-    fields += [
-        duration.alias("duration"),
-        F.col("record.year").alias("year"),
-        text_of("artist_location").alias("location"),
-        F.when(latitude.between(-90, 90), latitude).alias("latitude"),
-        F.when(longitude.between(-180, 180), longitude).alias("longitude"),
-    ]
     parsed = parse_lines(lines, SONG, coordinates=("artist_latitude", "artist_longitude"))
-    return classify(parsed, invalid, F.lit("record"), fields)
+    fields = [
+        "record.song_id",
+        "record.title",
+        "record.artist_id",
+        "record.artist_name",
+        "record.duration",
+        "coalesce(record.year, 0) AS year",
+        text_of("artist_location", "location"),
+        "if(abs(record.artist_latitude) <= 90, record.artist_latitude, NULL) AS latitude",
+        "if(abs(record.artist_longitude) <= 180, record.artist_longitude, NULL) AS longitude",
+    ]
+    return classify(parsed, INVALID_SONG, "'record'", fields)
 
 
 def distinct_records(staged: DataFrame) -> DataFrame:
     """One row per distinct valid song record; several may share a song_id (variants).
 
     Source   stage_songs
-    Units    year 0 is unknown
     """
-    return (
-        staged.where(F.col("class") == "record")
-        .withColumn("year", F.coalesce("year", F.lit(0)))
-        .drop("class", "file", "line", "reason", "bytes")
-        .distinct()
-    )
+    records = staged.where(F.col("class") == "record")
+    return records.drop("class", "file", "line", "reason", "bytes").distinct()
 
 
 class Classes(NamedTuple):
@@ -726,14 +699,7 @@ def one_song_per_recording(song_records: DataFrame) -> DataFrame:
     smallest = F.min(F.struct("song_id", "artist_id")).alias("track")
     candidates = F.count_distinct("song_id").alias("candidates")
     named = song_records.groupBy("title", "artist_name", "duration").agg(smallest, candidates)
-    return named.select(
-        "title",
-        "artist_name",
-        "duration",
-        "track.song_id",
-        "track.artist_id",
-        "candidates",
-    )
+    return named.select("title", "artist_name", "duration", "track.*", "candidates")
 
 
 def match_plays(plays: DataFrame, song_records: DataFrame) -> DataFrame:
@@ -770,14 +736,13 @@ def dedupe_plays(plays: DataFrame) -> DataFrame:
 
 def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
     """Counts, while the rows pass by, what became of the copies of plays."""
-    outcome = F.col("outcome")
-    names = ("songplays", "duplicate", "key_conflict")
-    has_song = (outcome == "songplays") & F.col("song_id").isNotNull()
     return deduped.observe(
         outcomes,
-        *[F.count_if(outcome == name).alias(name) for name in names],
-        F.count_if(has_song).alias("matched"),
-        F.count_if(has_song & (F.col("candidates") > 1)).alias("ambiguous"),
+        F.expr("count_if(outcome = 'songplays') AS songplays"),
+        F.expr("count_if(outcome = 'duplicate') AS duplicate"),
+        F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
+        F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
+        F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
     )
 
 
@@ -826,7 +791,7 @@ def check_rejected(run: Run, dataset: str, staged: DataFrame, classes: Classes) 
     """
     if classes.missing:
         text = f"{dataset}: no accepted line has a value for {', '.join(classes.missing)}"
-        run.summary["warnings"].append(text)
+        run.warnings.append(text)
     by_lines, by_bytes = rejected_share(classes.lines), rejected_share(classes.bytes)
     if not by_lines:
         return
@@ -834,9 +799,9 @@ def check_rejected(run: Run, dataset: str, staged: DataFrame, classes: Classes) 
     quarantine(run, dataset, rejected)
     counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
     reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
-    for row in reasons.limit(3).collect():
-        reason = {**row.asDict(), "file": key_of(run.source, row["file"])}
-        run.summary["rejected"].append(reason)
+    for reason, lines, file in reasons.limit(3).collect():
+        where = key_of(run.source, file)
+        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
         found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
         limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
@@ -871,10 +836,21 @@ def as_lines(conflicts: DataFrame) -> DataFrame:
 
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
-
-def check(what: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise Stop(FAILED, f"audit: {what}: {found:,}, but {expected:,} are right")
+# what is counted, its rows, its distinct keys, and its references to no row
+AUDIT = """
+    SELECT 'users', count(*), count(DISTINCT user_id), 0 FROM {users}
+    UNION ALL SELECT 'songs', count(*), count(DISTINCT song_id), 0 FROM {songs}
+    UNION ALL SELECT 'artists', count(*), count(DISTINCT artist_id), 0 FROM {artists}
+    UNION ALL SELECT 'time', count(*), count(start_time), 0 FROM {time}
+    UNION ALL SELECT 'songplays', count(*), count(songplay_id),
+        count_if(user.user_id IS NULL)
+        + count_if(song.song_id IS NULL AND play.song_id IS NOT NULL)
+        + count_if(artist.artist_id IS NULL AND play.artist_id IS NOT NULL)
+    FROM {songplays} AS play
+    LEFT JOIN {users} AS user ON play.user_id = user.user_id
+    LEFT JOIN {songs} AS song ON play.song_id = song.song_id
+    LEFT JOIN {artists} AS artist ON play.artist_id = artist.artist_id
+"""
 
 
 def audit(spark: SparkSession, run: Run) -> None:
@@ -890,24 +866,20 @@ def audit(spark: SparkSession, run: Run) -> None:
     made = {table: figures["rows"] for table, figures in run.summary["tables"].items()}
     check("log lines of all classes", sum(map(events.get, EVENT_CLASSES)), events["lines"])
     check("song records of all classes", sum(map(songs.get, SONG_CLASSES)), songs["records"])
-    check("rows of songplays", made["songplays"], events["songplays"])
-    folder = literal(f"{run.scratch.uri}/{run.staging}")
-    plays = spark.read.schema(COLUMNS["songplays"]).parquet(f"{folder}/songplays")
-    queries = []
+    check("plays that are kept", made["songplays"], events["songplays"])
+    staged = {}
     for table, declared in COLUMNS.items():
-        rows = spark.read.schema(declared).parquet(f"{folder}/{table}")
-        key = rows.columns[0]
-        keys = F.count(key)
-        if table in ("users", "songs", "artists"):
-            keys = F.count_distinct(key)
-            orphans = plays.dropna(subset=key).join(rows, key, "left_anti")
-            what = F.lit(f"songplays without their {table}")
-            queries.append(orphans.select(what, F.count("*"), F.count(key), F.lit(0)))
-        queries.append(rows.select(F.lit(table), F.count("*"), keys, F.lit(made[table])))
-    # one query, because each costs a tenth of a second
-    for what, found, distinct, expected in reduce(DataFrame.unionAll, queries).collect():
-        check(f"{what}: rows", found, expected)
-        check(f"{what}: distinct keys", distinct, expected)
+        folder = literal(f"{run.scratch.uri}/{run.staging}/{table}")
+        staged[table] = spark.read.schema(declared).parquet(folder)
+    for table, rows, keys, orphans in spark.sql(AUDIT, **staged).collect():
+        check(f"rows of {table}", rows, made[table])
+        check(f"distinct keys of {table}", keys, made[table])
+        check(f"orphans of {table}", orphans, 0)
+
+
+def check(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise Stop(FAILED, f"audit: {what}: {found:,}, but {expected:,} are right")
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
@@ -935,7 +907,7 @@ class Location(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The URI from its folder or prefix on: /folder, /prefix, or nothing for a whole bucket."""
+        """The URI from its folder or prefix on; nothing for a whole bucket."""
         return self.uri.partition("://")[2].removeprefix(self.bucket.name if self.bucket else "")
 
     def list(self, prefix: str) -> dict[str, int]:
@@ -975,12 +947,12 @@ class Location(NamedTuple):
             obstore.delete(self.store, key)
 
     def delete_tree(self, prefix: str) -> None:
+        below = f"{self.path}/{prefix}/"
         if self.bucket:
             # by boto3, because obstore cannot name the "folder/" markers that Hadoop leaves
-            below = f"{self.path}/{prefix}/".lstrip("/")
-            self.bucket.objects.filter(Prefix=below).delete()
+            self.bucket.objects.filter(Prefix=below.lstrip("/")).delete()
         else:
-            shutil.rmtree(f"{self.path}/{prefix}", ignore_errors=True)
+            shutil.rmtree(below, ignore_errors=True)
 
 
 # ── The manifest, and packing songs by the thousand ───────────────────────────────────────────
@@ -1001,15 +973,8 @@ class InputObject(NamedTuple):
     version: str
 
 
-class Dataset(NamedTuple):
-    """The manifest of one dataset."""
-
-    objects: list[InputObject]
-    # keys of the objects that hold data under a name that this job does not read
-    skipped: list[str]
-
-
-def list_dataset(source: Location, dataset: str) -> Dataset:
+def list_dataset(source: Location, dataset: str) -> tuple[list[InputObject], list[str]]:
+    """The objects to read, and the keys of those whose names this job does not read."""
     objects = []
     skipped = []
     for chunk in obstore.list(source.store, dataset, chunk_size=1000):
@@ -1022,23 +987,22 @@ def list_dataset(source: Location, dataset: str) -> Dataset:
                 objects.append(InputObject(key, item["size"], version))
             elif not is_ignored:
                 skipped.append(key)
-    return Dataset(sorted(objects), sorted(skipped))
+    return sorted(objects), sorted(skipped)
 
 
-def list_input(run: Run) -> dict[str, Dataset]:
+def list_input(run: Run) -> dict[str, list[InputObject]]:
     """The manifest of INPUT.  Raises Stop if a dataset holds nothing to read."""
     manifest = {}
     for name in ("song_data", "log_data"):
-        objects, skipped = manifest[name] = list_dataset(run.source, name)
-        names = f"names must end in {SUFFIXES}"
-        found = "no such folder"
+        objects, skipped = list_dataset(run.source, name)
+        manifest[name] = objects
+        found = "no such folder; INPUT must hold song_data and log_data"
         if skipped:
-            found = f"{len(skipped):,} skipped, such as {skipped[0]}; {names}"
-            run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
-            run.summary["warnings"].append(f"{name}: {found}")
+            found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
+            run.warnings.append(f"{name}: {found}")
         if not objects:
-            hint = "INPUT must hold song_data and log_data"
-            raise Stop(SETTINGS, f"{run.source.name}/{name}: no file to read: {found}; {hint}")
+            raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
+        run.summary["skipped"][name] = len(skipped)
         say(f"  {name}: {len(objects):,} to read")
     return manifest
 
@@ -1049,8 +1013,8 @@ def input_changed(source: Location, key: str) -> Stop:
 
 def check_unchanged(run: Run) -> None:
     """Raises Stop if an object of the manifest changed; new objects wait for the next run."""
-    for name, dataset in run.manifest.items():
-        missing = set(dataset.objects).difference(list_dataset(run.source, name).objects)
+    for name, objects in run.manifest.items():
+        missing = set(objects).difference(list_dataset(run.source, name)[0])
         if missing:
             raise input_changed(run.source, min(missing).key)
 
@@ -1131,7 +1095,8 @@ def quarantine(run: Run, kind: str, rejected: DataFrame) -> None:
         F.when(is_text, F.col("line")).alias("raw"),
         F.when(~is_text, base64).alias("raw_base64"),
     )
-    write(run, kept, "json", f"_etl/quarantine/{run.id}/{kind}", [])
+    folder = run.summary["quarantine"] = f"_etl/quarantine/{run.id}"
+    write(run, kept, "json", f"{folder}/{kind}", [])
 
 
 # ── The state of a run ────────────────────────────────────────────────────────────────────────
@@ -1144,40 +1109,30 @@ class Run:
     lake: Location
     # where Spark writes: the lake, or a local folder whose files are then uploaded
     scratch: Location
-    manifest: dict[str, Dataset]
-    # of each staged table
-    schemas: dict[str, StructType]
+    manifest: dict[str, list[InputObject]]
     # of the commit that this run is to make
     number: int = 0
     # what the run talks to now; an error names it
-    at: str = "settings"
+    at: str
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.schemas = {}
         # UTC start time, then 8 hex digits
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         self.partitions = {**PARTITIONS, "songs": settings.songs_partition_by.split(",")}
-        # what the run says of itself, on the screen and in `_etl/runs/<run>.json`
+        self.schemas: dict[str, StructType] = {}
+        # what the screen and `_etl/runs/<run>.json` say
         self.summary: dict[str, Any] = {
             "run": self.id,
-            # the number of the commit that this run made
             "commit": None,
-            "exit": 0,
-            "error": "",
-            "traceback": "",
-            "events": {},
-            "songs": {},
-            "tables": {},
-            # the most frequent reasons: reason, lines, and the first file
-            "rejected": [],
-            "skipped": {},
-            "warnings": [],
-            "seconds": {},
             "input": settings.input,
             "output": settings.output,
             "versions": {"spark": pyspark.__version__, "python": sys.version.split()[0]},
+            "traceback": "",
         }
+        for name in ("events", "songs", "tables", "skipped", "seconds"):
+            self.summary[name] = {}
+        self.warnings: list[str] = []
 
     @property
     def staging(self) -> str:
@@ -1220,7 +1175,7 @@ COMMIT = re.compile(r"_etl/commits/\d{9}\.json")
 def newest_number(lake: Location) -> int:
     """The number of the newest commit; 0 if there is none."""
     keys = lake.list("_etl/commits")
-    return max((int(key[-14:-5]) for key in keys if COMMIT.fullmatch(key)), default=0)
+    return max((number_of(key) for key in keys if COMMIT.fullmatch(key)), default=0)
 
 
 def next_number(lake: Location) -> int:
@@ -1229,7 +1184,8 @@ def next_number(lake: Location) -> int:
 
 
 def number_of(key: str) -> int:
-    return int(key.rpartition("/c")[2][:9])
+    """The number in the name of a commit, a file or a staging folder."""
+    return int(re.search(r"(?<=[/c])\d{9}", key)[0])
 
 
 def commit_key(number: int) -> str:
@@ -1342,7 +1298,7 @@ def describe_table(run: Run, name: str) -> dict[str, Any]:
 def fingerprint(run: Run) -> dict[str, Any]:
     """What decides a run's result: if the newest commit has the same, there is nothing to do."""
     names = ("input", "songs_partition_by", "max_rejected")
-    manifest = json.dumps([dataset.objects for dataset in run.manifest.values()])
+    manifest = json.dumps(run.manifest)
     return {
         "settings": {name: getattr(run.settings, name) for name in names},
         "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
@@ -1366,7 +1322,7 @@ def show_run(run: Run) -> None:
     say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
     if events["ambiguous"]:
         say(f"{events['ambiguous']:,} match several songs; the smallest song_id is taken.")
-    show_problems(run)
+    show_warnings(run)
     seconds = summary["seconds"]
     say(f"\nTook {sum(seconds.values()):.1f} s ({seconds['tables']:.1f} s building tables).")
     say(f"The tables are in {run.lake.name} (commit {run.number}).")
@@ -1380,14 +1336,11 @@ def show_counts(title: str, counts: dict[str, int], classes: dict[str, str]) -> 
             say(f"{counts[name]:>15,}  {name:<13} {meaning}")
 
 
-def show_problems(run: Run) -> None:
-    """Why lines were rejected, where these lines are kept, and the warnings of a run."""
-    for found in run.summary["rejected"]:
-        say(f"{found['lines']:>15,}  {found['reason']}, such as in {found['file']}")
-    if run.summary["rejected"] or run.summary["events"].get("key_conflict"):
-        say(f"Rejected lines are in {run.lake.name}/_etl/quarantine/{run.id}")
-    for text in run.summary["warnings"]:
+def show_warnings(run: Run) -> None:
+    for text in run.warnings:
         warn(text)
+    if folder := run.summary.get("quarantine"):
+        say(f"Rejected lines are in {run.lake.name}/{folder}")
 
 
 def show_next_steps(run: Run) -> None:
@@ -1499,7 +1452,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     """
     parser = argparse.ArgumentParser(
         prog="etl.py",
-        description=(__doc__ or "").partition("\nWords")[0],
+        description=(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (default: dl.cfg)")
@@ -1553,7 +1506,7 @@ YELLOW = "33"
 
 
 def say(text: str, style: str = "", stream: Any = None) -> None:
-    """Prints a line, in a style if a terminal reads it, without control characters from the data."""
+    """Prints a line without control characters; in a style if a terminal reads it."""
     stream = stream or sys.stdout
     text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
     if style and stream.isatty() and not os.environ.get("NO_COLOR"):
@@ -1568,7 +1521,7 @@ def warn(text: str) -> None:
 CHECK_KEY = "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA"
 CHECK_REGION = "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it"
 CHECK_NETWORK = "check [AWS] ENDPOINT and REGION, and the network"
-# What to do about an error that S3 names by a code.
+# what to do about an error that S3 names by a code
 S3_HINTS = {
     "InvalidAccessKeyId": CHECK_KEY,
     "SignatureDoesNotMatch": CHECK_KEY,
@@ -1581,13 +1534,13 @@ S3_HINTS = {
     "AuthorizationHeaderMalformed": CHECK_REGION,
     "IllegalLocationConstraintException": CHECK_REGION,
 }
-# What to do about an error whose type says enough.
+# what to do about an error whose type says enough
 TYPE_HINTS = {
     "PermissionError": "this user may not read or write there",
     "PermissionDeniedError": "this user may not read or write there",
     "NotADirectoryError": "a file is where a folder should be; move it",
     "FileExistsError": "a file is where a folder should be; move it",
-    "InvalidPathError": "rename the object; its name has an empty, `.` or `..` part, or is not UTF-8",
+    "InvalidPathError": "rename the object: a part of its key is empty, . or .., or not UTF-8",
     "EndpointConnectionError": CHECK_NETWORK,
     "ConnectTimeoutError": CHECK_NETWORK,
     "ParamValidationError": "check the name of the bucket",
@@ -1692,15 +1645,20 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         signature_version=None if is_signed else UNSIGNED,
         max_pool_connections=64,
     )
-    options = {"endpoint_url": settings.endpoint or None, "config": config}
+
+    def bucket_in(region: str) -> Any:
+        options = {"endpoint_url": settings.endpoint or None, "config": config}
+        return session.resource("s3", region_name=region, **options).Bucket(name)
+
     # the first request shows whether access works, with S3's own words if it does not
-    first_region = session.region_name or "us-east-1"
-    client = session.client("s3", region_name=first_region, **options)
+    region = session.region_name or "us-east-1"
+    client = bucket_in(region).meta.client
     answer = client.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1)
-    # each bucket may be in a region of its own
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    region = settings.region or headers.get("x-amz-bucket-region", first_region)
-    bucket = session.resource("s3", region_name=region, **options).Bucket(name)
+    if not settings.region:
+        # each bucket may be in a region of its own
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        region = headers.get("x-amz-bucket-region", region)
+    bucket = bucket_in(region)
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
@@ -1719,19 +1677,22 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     return Location(uri, store, bucket)
 
 
-def s3a_packages(hadoop: str) -> dict[str, str]:
-    """hadoop-aws for Spark's Hadoop.
+def s3a_packages() -> dict[str, str]:
+    """hadoop-aws, which must have the version of Spark's own Hadoop.
 
     If the version of its SDK is known, five modules (18 MB) replace the bundle (600 MB).
     """
+    spark_home = os.environ.get("SPARK_HOME") or os.path.dirname(pyspark.__file__)
+    [jar] = Path(spark_home, "jars").glob("hadoop-client-api-*.jar")
+    hadoop = jar.stem.rpartition("-")[2]
     packages = [f"org.apache.hadoop:hadoop-aws:{hadoop}"]
-    options = {}
     sdk = {"3.4.2": "2.29.52", "3.5.0": "2.35.4"}.get(hadoop)
-    if sdk:
-        for module in ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client"):
-            packages.append(f"software.amazon.awssdk:{module}:{sdk}")
-        options["spark.jars.excludes"] = "software.amazon.awssdk:bundle"
-    return {"spark.jars.packages": ",".join(packages), **options}
+    if not sdk:
+        return {"spark.jars.packages": packages[0]}
+    for module in ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client"):
+        packages.append(f"software.amazon.awssdk:{module}:{sdk}")
+    excluded = "software.amazon.awssdk:bundle"
+    return {"spark.jars.packages": ",".join(packages), "spark.jars.excludes": excluded}
 
 
 def s3a_options(buckets: list[Any], settings: Settings) -> dict[str, str]:
@@ -1768,7 +1729,7 @@ SMALL_BYTES = 64 * 2**20
 # per task after a shuffle; with Spark's 200 tasks a million events take 86 CPU seconds, not 62
 SHUFFLE_BYTES = 32 * 2**20
 
-# What the guarantees rest on; no setting of a user may change it.
+# what the guarantees rest on; no setting of a user may change it
 GUARANTEES = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -1776,7 +1737,7 @@ GUARANTEES = {
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
 }
-# `python etl.py` starts Spark with these; `spark-submit` leaves all of them to its user.
+# `python etl.py` starts Spark with these; `spark-submit` leaves all of them to its user
 OPTIONS = {
     "spark.driver.memory": "2g",
     # saves 4 of 79 CPU seconds at a million events, and takes 240 MB more memory
@@ -1786,40 +1747,34 @@ OPTIONS = {
     # a run needs no web page, which would open a port
     "spark.ui.enabled": "false",
 }
-# S3A has no setting of its own for these, and variables of the environment must not decide
-JAVA_OPTIONS = "-Daws.useDualstackEndpoint=false -Daws.useFipsEndpoint=false"
-# Half of a run on little input is Java loading and compiling classes. Of 16.7 CPU seconds for the
-# sample, one compiler instead of two saves 9.7, and plans that are not compiled 1.5.
+# Half of a run on little input is Java loading and compiling classes. Of 16.9 CPU seconds for the
+# sample, one compiler instead of two saves 9.7, unverified classes 2.1, plans not compiled 1.6.
 SMALL_RUN = {
-    "spark.driver.extraJavaOptions": f"{JAVA_OPTIONS} -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": (
+        "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+IgnoreUnrecognizedVMOptions"
+        " -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+    ),
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": "false",
 }
 # Java's compilers take a third of the CPU time of a million events. If code must run five times as
 # often before it is compiled, a run takes 159 CPU seconds instead of 169.
 LARGE_RUN = {
-    "spark.driver.extraJavaOptions": (
-        f"{JAVA_OPTIONS} -XX:+UseParallelGC -XX:CompileThresholdScaling=5"
-    ),
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:CompileThresholdScaling=5",
 }
-
-
-def hadoop_version() -> str:
-    """The version of Spark's own Hadoop, which hadoop-aws must have exactly."""
-    home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
-    [jar] = (home / "jars").glob("hadoop-client-api-*.jar")
-    return jar.stem.rpartition("-")[2]
 
 
 def spark_options(run: Run) -> dict[str, str]:
     """The settings that `python etl.py` starts Spark with."""
-    size = sum(item.size for dataset in run.manifest.values() for item in dataset.objects)
+    size = sum(item.size for objects in run.manifest.values() for item in objects)
     options = {**OPTIONS, **(SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)}
     options["spark.sql.shuffle.partitions"] = str(size // SHUFFLE_BYTES + 1)
     options["spark.ui.showConsoleProgress"] = str(sys.stderr.isatty()).lower()
     if (run.source.bucket or run.lake.bucket) and not ON_EMR:
-        options.update(s3a_packages(hadoop_version()))
+        options.update(s3a_packages())
+        # S3A has no settings of its own for these, and AWS_* variables must not decide
+        no_variables = " -Daws.useDualstackEndpoint=false -Daws.useFipsEndpoint=false"
+        options["spark.driver.extraJavaOptions"] += no_variables
     return options
 
 
@@ -1849,56 +1804,36 @@ def start_spark(run: Run) -> SparkSession:
 def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
     """Starts Java and Spark.  What they print meanwhile is shown only if they do not start."""
     home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin" if home else None)
-    if not java:
+    if not shutil.which("java", path=f"{home}/bin" if home else None):
         raise Stop(SETTINGS, "Java not found; install Java 17, 21 or 25, or set JAVA_HOME")
     if verbose:
         return builder.getOrCreate()
-    with held_stderr() as printed:
-        try:
-            spark = builder.getOrCreate()
-        except Exception as error:
-            raise Stop(SETTINGS, why_spark_failed("".join(printed), error)) from error
-        # an error is said in one line
-        spark.sparkContext.setLogLevel("OFF")
-    return spark
-
-
-@contextmanager
-def held_stderr() -> Iterator[list[str]]:
-    """Holds back what Java prints until it has started; later passes on Spark's progress bar.
-
-    Java keeps the stderr that it was started with. So it gets a pipe, which a thread reads.
-    """
-    held: list[str] = []
-    is_started = threading.Event()
+    printed: list[bytes] = []
+    # Java keeps the stderr that it was started with: a pipe, which a thread reads
     terminal = os.dup(2)
     reader, writer = os.pipe()
 
-    def pass_on() -> None:
+    def read_stderr() -> None:
         while data := os.read(reader, 2**16):
-            if is_started.is_set():
+            printed.append(data)
+            # Spark's progress bar begins like this
+            if data.startswith(b"\r"):
                 os.write(terminal, data)
-            else:
-                held.append(data.decode(errors="replace"))
 
-    threading.Thread(target=pass_on, daemon=True).start()
+    threading.Thread(target=read_stderr, daemon=True).start()
     os.dup2(writer, 2)
     try:
-        yield held
+        spark = builder.getOrCreate()
+    except Exception as error:
+        lines = b"".join(printed).decode(errors="replace")
+        said = re.search(r".*(Exception|Error)\b.*", lines) or [str(error)]
+        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {said[0]}") from error
     finally:
         os.dup2(terminal, 2)
         os.close(writer)
-        is_started.set()
-
-
-def why_spark_failed(printed: str, error: Exception) -> str:
-    """What Java printed of its error, in one line."""
-    said = re.search(r"^(.*(?:Exception|Error)\b.*)", printed, re.MULTILINE)
-    hint = ""
-    if "UnsupportedClassVersionError" in printed:
-        hint = "; use Java 17, 21 or 25, and set JAVA_HOME"
-    return f"Spark {pyspark.__version__} did not start: {said[1] if said else error}{hint}"
+    # an error is said in one line
+    spark.sparkContext.setLogLevel("OFF")
+    return spark
 
 
 # ── Main ──────────────────────────────────────────────────────────────────────────────────────
@@ -1932,13 +1867,17 @@ def end_run(run: Run, stop: Stop) -> None:
     summary = run.summary
     is_unpublished = run.number and not summary["commit"]
     code, error = stop.code, str(stop)
-    if is_unpublished and code in (FAILED, SETTINGS) and is_overtaken(run):
-        code, error = OVERTAKEN, f"{run.lake.name}: another run made commit {run.number} first"
+    if is_unpublished and code in (FAILED, SETTINGS):
+        # a run that commits first removes what others have staged, which looks like any failure
+        with suppress(Exception):
+            if newest_number(run.lake) >= run.number:
+                code = OVERTAKEN
+                error = f"{run.lake.name}: another run made commit {run.number} first"
     if code in (FAILED, OVERTAKEN):
         error += "; run again to publish it" if summary["commit"] else "; nothing is published"
     summary.update(exit=code, error=error)
     if code:
-        show_problems(run)
+        show_warnings(run)
         if run.settings.verbose:
             say(summary["traceback"], stream=sys.stderr)
         say(f"etl.py: {error}", RED, sys.stderr)
@@ -1951,16 +1890,6 @@ def end_run(run: Run, stop: Stop) -> None:
             run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(summary, indent=1).encode())
     except Exception as error:
         warn(f"{root_cause(error)[2]}; the next run removes what this one left")
-
-
-def is_overtaken(run: Run) -> bool:
-    """Whether another run made this run's commit.
-
-    A run that commits first removes what others have staged, which looks like any failure.
-    """
-    with suppress(Exception):
-        return newest_number(run.lake) >= run.number
-    return False
 
 
 if __name__ == "__main__":

