@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,11 +63,7 @@ class Lake(NamedTuple):
         """The result of a query, one dict per row."""
         result = self.db.execute(sql)
         names = [column[0] for column in result.description]
-        return [dict(zip(names, map(plain, row))) for row in result.fetchall()]
-
-
-def plain(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value
+        return [dict(zip(names, row)) for row in result.fetchall()]
 
 
 def open_location(text: str, settings: etl.Settings) -> etl.Location:

@@ -238,7 +238,7 @@ SELECT
     plays_per_session,
     count(*) AS sessions,
     CAST(sum(plays) AS BIGINT) AS plays,
-    round(CAST(avg(minutes) AS DECIMAL(18, 6)), 1) AS average_minutes
+    round(avg(minutes), 1) AS average_minutes
 FROM sized
 GROUP BY plays_per_session
 ORDER BY min(sized.plays);
@@ -277,7 +277,7 @@ LIMIT 10;
 SELECT
     CASE WHEN year > 0 THEN CAST(year - year % 10 AS VARCHAR) || 's' ELSE 'unknown' END AS decade,
     count(*) AS songs,
-    round(CAST(sum(duration) / 3600 AS DECIMAL(18, 6)), 1) AS hours_of_music
+    round(CAST(sum(duration) AS BIGINT) / 3600.0, 1) AS hours_of_music
 FROM songs
 GROUP BY 1
 ORDER BY decade;

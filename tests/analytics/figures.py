@@ -1,232 +1,124 @@
-"""The figures of the report again, counted in plain Python from the rows of the tables."""
+"""The figures of the report again, counted by Polars from the rows of the tables."""
 
-from collections import Counter, defaultdict
-from datetime import timedelta
+import polars as pl
 
+PLAYS = pl.len().alias("plays")
+LISTENERS = pl.col("user_id").n_unique().alias("listeners")
+PER_LISTENER = (PLAYS / LISTENERS).alias("average")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-SIZES = ((1, "1"), (5, "2 to 5"), (20, "6 to 20"), (50, "21 to 50"), (10**9, "over 50"))
+SIZES = {1: "1", 5: "2 to 5", 20: "6 to 20", 50: "21 to 50", 10**9: "over 50"}
 
 
-def group(rows, *names):
-    """Values of these columns -> the rows that have them."""
-    found = defaultdict(list)
-    for row in rows:
-        found[tuple(row[name] for name in names)].append(row)
-    return found
+def size_of(plays):
+    return next(name for most, name in SIZES.items() if plays <= most)
 
 
-def listeners(rows):
-    return len({row["user_id"] for row in rows})
+def read_frames(opened, clock):
+    """Table -> DataFrame; plays also have their day, and times are what `clock` shows."""
+    frames = {table: opened.db.sql(f"SELECT * FROM {table}").pl() for table in opened.tables}
+    plays = frames["songplays"]
+    shown = [clock(play).replace(tzinfo=None) for play in plays.iter_rows(named=True)]
+    time = pl.Series("start_time", shown, dtype=pl.Datetime("us"))
+    frames["songplays"] = plays.with_columns(time, time.dt.date().alias("day"))
+    return frames
 
 
-def per_listener(rows):
-    return len(rows) / listeners(rows)
+def rank(frame, *names, by=("plays", "listeners")):
+    """The ten rows with the most, then by name."""
+    falls = [True] * len(by) + [False] * len(names)
+    return frame.sort(*by, *names, descending=falls).head(10)
 
 
-def matched(rows):
-    return [row for row in rows if row["song_id"]]
-
-
-def headline(tables, plays):
-    starts = sorted(play["start_time"] for play in plays)
-    levels = group(plays, "user_id")
-    changed = [rows for rows in levels.values() if len({row["level"] for row in rows}) > 1]
-    row = {
-        "plays": len(plays),
-        "listeners": listeners(plays),
-        "users": len(tables["users"]),
-        "sessions": len(group(plays, "user_id", "session_id")),
-        "first_day": starts[0].date() if starts else None,
-        "last_day": starts[-1].date() if starts else None,
-        "matched": len(matched(plays)),
-        "songs": len(tables["songs"]),
-        "artists": len(tables["artists"]),
-        "changed_level": len(changed),
-    }
-    return [tuple(row.values())]
-
-
-def plays_per_day(tables, plays):
-    days = group(plays, "day")
-    return [(day, len(rows), listeners(rows)) for (day,), rows in sorted(days.items())]
-
-
-def plays_by_weekday(tables, plays):
-    found = []
-    for number, name in enumerate(WEEKDAYS):
-        rows = [play for play in plays if play["day"].weekday() == number]
-        each = [len(day) for day in group(rows, "day").values()]
-        if each:
-            average = len(rows) / len(each)
-            found.append((name, len(each), len(rows), average, min(each), max(each)))
-    return found
-
-
-def plays_by_hour(tables, plays):
-    hours = Counter(play["start_time"].hour for play in plays)
-    return [(hour, count, 100 * count / len(plays)) for hour, count in sorted(hours.items())]
-
-
-def plays_by_weekday_and_hour(tables, plays):
-    days = Counter(day.isoweekday() % 7 + 1 for (day,) in group(plays, "day"))
-    cells = Counter((play["day"].isoweekday() % 7 + 1, play["start_time"].hour) for play in plays)
-    return [(*cell, count, count / days[cell[0]]) for cell, count in sorted(cells.items())]
-
-
-def listeners_per_week(tables, plays):
-    found = []
-    seen = set()
-    weeks = defaultdict(list)
-    for play in plays:
-        weeks[play["day"] - timedelta(days=play["day"].weekday())].append(play)
-    for monday, rows in sorted(weeks.items()):
-        users = {row["user_id"] for row in rows}
-        days = len(group(rows, "day"))
-        new = len(users - seen)
-        week = monday.isocalendar().week
-        found.append((monday, week, days, len(users), new, len(users) - new))
-        seen |= users
-    return found
-
-
-def plays_by_gender(tables, plays):
-    genders = {user["user_id"]: user["gender"] for user in tables["users"]}
-    found = []
-    for gender in set(genders.values()):
-        rows = [play for play in plays if genders[play["user_id"]] == gender]
-        if rows:
-            weekend = sum(row["day"].weekday() > 4 for row in rows)
-            share = 100 * weekend / len(rows)
-            found.append((gender, listeners(rows), len(rows), per_listener(rows), share))
-    return sorted(found, key=lambda row: (-row[2], row[0]))
-
-
-def plays_by_level(tables, plays):
-    now = {user["user_id"]: user["level"] for user in tables["users"]}
-    levels = defaultdict(list)
-    for play in plays:
-        levels[play["level"], now[play["user_id"]]].append(play)
-    return [
-        (*pair, listeners(rows), len(rows), per_listener(rows))
-        for pair, rows in sorted(levels.items())
-    ]
-
-
-def level_history(tables, plays):
-    users = group(plays, "user_id")
-    changed = [user for user, rows in users.items() if len({row["level"] for row in rows}) > 1]
-    changed = sorted(changed, key=lambda user: (-len(users[user]), user))[:20]
-    found = []
-    for user in sorted(changed):
-        stretches = []
-        for play in sorted(users[user], key=lambda row: (row["start_time"], row["songplay_id"])):
-            if not stretches or stretches[-1][0]["level"] != play["level"]:
-                stretches.append([])
-            stretches[-1].append(play)
-        for rows in stretches:
-            days = (rows[0]["day"], rows[-1]["day"])
-            found.append((*user, rows[0]["level"], *days, len(rows)))
-    return found
-
-
-def top_listeners(tables, plays):
-    users = {user["user_id"]: user for user in tables["users"]}
-    found = []
-    for (number,), rows in group(plays, "user_id").items():
-        user = users[number]
-        sessions = len(group(rows, "session_id"))
-        last = max(row["day"] for row in rows)
-        found.append((number, user["gender"], user["level"], len(rows), sessions, last))
-    return sorted(found, key=lambda row: (-row[3], row[0]))[:10]
-
-
-def sessions(tables, plays):
-    sized = defaultdict(list)
-    for rows in group(plays, "user_id", "session_id").values():
-        size = next(name for most, name in SIZES if len(rows) <= most)
-        starts = [row["start_time"] for row in rows]
-        sized[size].append((len(rows), (max(starts) - min(starts)).total_seconds() / 60))
-    return [
-        (
-            name,
-            len(sized[name]),
-            sum(count for count, _ in sized[name]),
-            sum(minutes for _, minutes in sized[name]) / len(sized[name]),
+def count_figures(opened, clock=lambda play: play["start_time"]):
+    """Query -> its rows, as tuples."""
+    frames = read_frames(opened, clock)
+    plays, users, songs = frames["songplays"], frames["users"], frames["songs"]
+    day, start, user = pl.col("day"), pl.col("start_time"), pl.col("user_id")
+    hour = start.dt.hour().alias("hour")
+    weekday = day.dt.weekday()
+    sunday_first = (weekday % 7 + 1).alias("weekday")
+    monday = day - pl.duration(days=weekday - 1)
+    days = plays.group_by("day").agg(PLAYS, LISTENERS).sort("day")
+    each = pl.col("plays")
+    levels = plays.group_by("user_id").agg(PLAYS, levels=pl.col("level").n_unique())
+    changed = levels.filter(pl.col("levels") > 1)
+    most_plays = changed.sort("plays", "user_id", descending=[True, False]).head(20)
+    by_session = plays.group_by("user_id", "session_id").agg(
+        PLAYS,
+        minutes=(start.max() - start.min()).dt.total_microseconds() / 60e6,
+    )
+    weeks = plays.with_columns(monday=monday, first=monday.min().over("user_id"))
+    matched = plays.drop_nulls("song_id").join(songs.select("song_id", "title"), on="song_id")
+    matched = matched.join(frames["artists"].select("artist_id", "name"), on="artist_id")
+    with_users = plays.join(users, on="user_id", suffix="_now")
+    found = {
+        "headline": plays.select(
+            PLAYS,
+            LISTENERS,
+            users=pl.lit(len(users)),
+            sessions=pl.lit(len(by_session)),
+            first=day.min(),
+            last=day.max(),
+            matched=pl.col("song_id").count(),
+            songs=pl.lit(len(songs)),
+            artists=pl.lit(len(frames["artists"])),
+            changed=pl.lit(len(changed)),
+        ),
+        "plays_per_day": days,
+        "plays_by_weekday": days.group_by(number=weekday)
+        .agg(pl.len(), each.sum(), mean=each.mean(), least=each.min(), most=each.max())
+        .sort("number")
+        .with_columns(pl.col("number").map_elements(lambda n: WEEKDAYS[n - 1], pl.String)),
+        "plays_by_hour": plays.group_by(hour)
+        .agg(PLAYS, percent=100 * pl.len() / len(plays))
+        .sort("hour"),
+        "plays_by_weekday_and_hour": plays.with_columns(days=day.n_unique().over(weekday))
+        .group_by(sunday_first, hour)
+        .agg(PLAYS, average=PLAYS / pl.first("days"))
+        .sort("weekday", "hour"),
+        "listeners_per_week": weeks.group_by("monday", week=day.dt.week())
+        .agg(
+            day.n_unique(),
+            LISTENERS,
+            new=user.filter(pl.col("first") == pl.col("monday")).n_unique(),
+            returning=user.filter(pl.col("first") < pl.col("monday")).n_unique(),
         )
-        for _, name in SIZES
-        if sized[name]
-    ]
-
-
-def most_listeners(row):
-    """Most plays first, then most listeners, then by name."""
-    *names, plays, heard = row
-    return (-plays, -heard, names)
-
-
-def top_songs(tables, plays):
-    titles = {song["song_id"]: song["title"] for song in tables["songs"]}
-    names = {artist["artist_id"]: artist["name"] for artist in tables["artists"]}
-    songs = defaultdict(list)
-    for play in matched(plays):
-        songs[titles[play["song_id"]], names[play["artist_id"]]].append(play)
-    found = [(*song, len(rows), listeners(rows)) for song, rows in songs.items()]
-    return sorted(found, key=most_listeners)[:10]
-
-
-def top_artists(tables, plays):
-    names = {artist["artist_id"]: artist["name"] for artist in tables["artists"]}
-    artists = defaultdict(list)
-    for play in matched(plays):
-        artists[names[play["artist_id"]]].append(play)
-    found = [(name, len(rows), listeners(rows)) for name, rows in artists.items()]
-    return [
-        (*row, len(group(artists[row[0]], "song_id")))
-        for row in sorted(found, key=most_listeners)[:10]
-    ]
-
-
-def songs_by_decade(tables, plays):
-    decades = defaultdict(list)
-    for song in tables["songs"]:
-        decades[f"{song['year'] // 10}0s" if song["year"] else "unknown"].append(song["duration"])
-    return [
-        (decade, len(seconds), sum(seconds) / 3600) for decade, seconds in sorted(decades.items())
-    ]
-
-
-def top_places(tables, plays):
-    places = group(plays, "location")
-    found = [(*place, listeners(rows), len(rows)) for place, rows in places.items()]
-    return sorted(found, key=lambda row: (-row[1], -row[2], row[0]))[:10]
-
-
-FIGURES = (
-    headline,
-    plays_per_day,
-    plays_by_weekday,
-    plays_by_hour,
-    plays_by_weekday_and_hour,
-    listeners_per_week,
-    plays_by_gender,
-    plays_by_level,
-    level_history,
-    top_listeners,
-    sessions,
-    top_songs,
-    top_artists,
-    songs_by_decade,
-    top_places,
-)
-
-
-def count_figures(tables, clock=lambda play: play["start_time"]):
-    """Query -> its rows, as tuples.
-
-    clock   what a play's clock showed
-    """
-    plays = []
-    for play in tables["songplays"]:
-        start = clock(play).replace(tzinfo=None)
-        plays.append({**play, "start_time": start, "day": start.date()})
-    return {figure.__name__: figure(tables, plays) for figure in FIGURES}
+        .sort("monday"),
+        "plays_by_gender": with_users.group_by("gender")
+        .agg(LISTENERS, PLAYS, PER_LISTENER, weekend=100 * (weekday > 5).mean())
+        .sort("plays", descending=True),
+        "plays_by_level": with_users.group_by("level", "level_now")
+        .agg(LISTENERS, PLAYS, PER_LISTENER)
+        .sort("level", "level_now"),
+        "level_history": plays.filter(user.is_in(most_plays["user_id"].implode()))
+        .sort("user_id", "start_time", "songplay_id")
+        .with_columns(stretch=pl.struct("user_id", "level").rle_id())
+        .group_by("user_id", "stretch", maintain_order=True)
+        .agg(pl.col("level").first(), PLAYS, first=day.min(), last=day.max())
+        .select("user_id", "level", "first", "last", "plays"),
+        "top_listeners": rank(
+            with_users.group_by("user_id", "gender", "level_now").agg(
+                PLAYS, sessions=pl.col("session_id").n_unique(), last=day.max()
+            ),
+            "user_id",
+            by=("plays",),
+        ),
+        "sessions": by_session.with_columns(size=each.map_elements(size_of, pl.String))
+        .group_by("size")
+        .agg(pl.len(), each.sum(), pl.col("minutes").mean(), order=each.min())
+        .sort("order")
+        .drop("order"),
+        "top_songs": rank(matched.group_by("title", "name").agg(PLAYS, LISTENERS), "title", "name"),
+        "top_artists": rank(
+            matched.group_by("name").agg(PLAYS, LISTENERS, pl.col("song_id").n_unique()), "name"
+        ),
+        "songs_by_decade": songs.group_by(decade=pl.col("year") // 10 * 10)
+        .agg(pl.len(), pl.col("duration").sum() / 3600)
+        .with_columns(decade=pl.col("decade").cast(pl.String).replace("0", "unknown"))
+        .with_columns(pl.col("decade").str.replace(r"^(\d+)$", "${1}s"))
+        .sort("decade"),
+        "top_places": rank(
+            plays.group_by("location").agg(LISTENERS, PLAYS), "location", by=("listeners", "plays")
+        ),
+    }
+    return {name: frame.rows() for name, frame in found.items()}

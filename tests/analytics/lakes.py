@@ -8,41 +8,29 @@ import duckdb
 
 import etl
 
-TABLES = {
-    "songplays": "songplay_id STRING, start_time TIMESTAMP, user_id BIGINT, level STRING, "
-    "song_id STRING, artist_id STRING, session_id BIGINT, location STRING, user_agent STRING, "
-    "year INT, month INT",
-    "users": "user_id BIGINT, first_name STRING, last_name STRING, gender STRING, level STRING",
-    "songs": "song_id STRING, title STRING, artist_id STRING, duration DOUBLE, year INT",
-    "artists": "artist_id STRING, name STRING, location STRING, latitude DOUBLE, longitude DOUBLE",
-    "time": "start_time TIMESTAMP, hour INT, day INT, week INT, weekday INT, year INT, month INT",
-}
-PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"], "songs": ["year"]}
-RUN = "20181101T000000Z-00000000"
+USER = (8, "Ada", "Koch", "F", "free")
+TIME = "2018-11-03 23:30:00"
 HOSTILE = (
     """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>"""
     """${7*7}&amp;"var(--none)"\x0b"""
 )
-EVENTS = dict.fromkeys([*etl.EVENT_CLASSES, "lines", "matched", "ambiguous"], 0)
-SONGS = dict.fromkeys([*etl.SONG_CLASSES, "records"], 0)
 
 
-def write_table(db, output, table, rows):
+def write_table(db, output, table, rows, parts):
     """One table's files; none if it has no rows.  Returns what a commit says of it."""
-    columns = [column.split() for column in TABLES[table].split(", ")]
-    db.execute(f"CREATE TABLE {table} ({TABLES[table].replace('TIMESTAMP', 'TIMESTAMPTZ')})")
+    columns = [line.split()[:2] for line in etl.COLUMNS[table].strip().splitlines()]
     folder = output / table
     folder.mkdir(parents=True)
-    parts = PARTITIONS.get(table, [])
     if rows:
+        types = ", ".join(f"{name} {kind}" for name, kind in columns)
+        db.execute(f"CREATE TABLE {table} ({types.replace('TIMESTAMP', 'TIMESTAMPTZ')})")
         db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
-        target = folder if parts else folder / "data.parquet"
+        target = str(folder if parts else folder / "data.parquet").replace("'", "''")
         by = f", PARTITION_BY ({', '.join(parts)})" if parts else ""
-        path = str(target).replace("'", "''")
-        db.execute(f"COPY {table} TO '{path}' (FORMAT parquet{by})")
+        db.execute(f"COPY {table} TO '{target}' (FORMAT parquet{by})")
     return {
         "grain": f"one row per row of {table}",
-        "partitioned_by": parts,
+        "partitioned_by": list(parts),
         "columns": [
             {"name": name, "type": kind, "comment": f"what {name} is"} for name, kind in columns
         ],
@@ -50,75 +38,33 @@ def write_table(db, output, table, rows):
     }
 
 
-def write_commit(output, number, tables, source="/nowhere"):
-    """A commit of the table files that are there now."""
-    files = {
-        str(path.relative_to(output)): {"bytes": path.stat().st_size}
-        for table in tables
-        for path in sorted((output / table).rglob("*.parquet"))
-    }
-    plays = tables["songplays"]["rows"]
-    commit = {
-        "commit": number,
-        "run": RUN,
-        "settings": {"input": str(source)},
-        "events": {**EVENTS, "lines": plays + 2, "malformed": 2, "songplays": plays},
-        "songs": {**SONGS, "records": tables["songs"]["rows"], "songs": tables["songs"]["rows"]},
-        "tables": tables,
-        "files": files,
-    }
-    path = output / "_etl" / "commits" / f"{number:09d}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(commit))
-    return commit
-
-
-def write_lake(output, source="/nowhere", **tables):
+def write_lake(output, source="/nowhere", songs_by=("year",), **tables):
     """An OUTPUT with these rows."""
+    made = {}
+    partitions = {**etl.PARTITIONS, "songs": songs_by}
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
-        made = {table: write_table(db, output, table, tables.get(table, [])) for table in TABLES}
-    write_commit(output, 1, made, source)
+        for table in etl.COLUMNS:
+            rows, parts = tables.get(table, []), partitions.get(table, [])
+            made[table] = write_table(db, output, table, rows, parts)
+    plays, songs = made["songplays"]["rows"], made["songs"]["rows"]
+    paths = sorted(output.rglob("*.parquet"))
+    commit = {
+        "commit": 1,
+        "run": "20181101T000000Z-00000000",
+        "settings": {"input": str(source)},
+        "events": {"lines": plays + 2, "malformed": 2, "songplays": plays},
+        "songs": {"records": songs, "songs": songs},
+        "tables": made,
+        "files": {str(p.relative_to(output)): {"bytes": p.stat().st_size} for p in paths},
+    }
+    (output / "_etl" / "commits").mkdir(parents=True)
+    (output / "_etl" / "commits" / "000000001.json").write_text(json.dumps(commit))
     return output
 
 
-def play_row(
-    number,
-    time="2018-11-03 23:30:00",
-    user=8,
-    level="free",
-    song=None,
-    artist=None,
-    location="Oakland, CA",
-    agent="Safari/1",
-    session=1,
-):
-    start = datetime.fromisoformat(time).replace(tzinfo=UTC)
-    month = (start.year, start.month)
-    return (songplay_id(number), start, user, level, song, artist, session, location, agent, *month)
-
-
-def time_row(time):
-    start = datetime.fromisoformat(time).replace(tzinfo=UTC)
-    week = start.isocalendar().week
-    weekday = start.isoweekday() % 7 + 1
-    return (start, start.hour, start.day, week, weekday, start.year, start.month)
-
-
-def one_play_lake(output, title="River", name="Foxes", source="/nowhere", **changes):
-    return write_lake(
-        output,
-        source=source,
-        songplays=[play_row(1, song="SO1", artist="AR1", **changes)],
-        users=[(8, "Ada", "Koch", "F", "free")],
-        songs=[("SO1", title, "AR1", 200.5, 1999)],
-        artists=[("AR1", name, "Oakland", 37.8, -122.27)],
-        time=[time_row("2018-11-03 23:30:00")],
-    )
-
-
-def event(song, artist, number=1):
-    """A play as the app logs it; its songplay_id is that of songplay_id(number)."""
+def event(song, number):
+    """The play of play_row(number), as the app logs it."""
     return {
         "page": "NextSong",
         "userId": "8",
@@ -126,9 +72,49 @@ def event(song, artist, number=1):
         "itemInSession": number,
         "ts": 1541287800000,
         "song": song,
-        "artist": artist,
+        "artist": "Foxes",
     }
 
 
-def songplay_id(number):
-    return hashlib.md5(f"8|1|{number}|1541287800000".encode()).hexdigest()
+def play_row(
+    number, time=TIME, user=8, song=None, artist=None, location="Oakland, CA", agent="Safari/1"
+):
+    start = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    key = hashlib.md5(f"8|1|{number}|1541287800000".encode()).hexdigest()
+    month = (start.year, start.month)
+    return (key, start, user, "free", song, artist, 1, location, agent, *month)
+
+
+def time_row(time=TIME):
+    start = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    week = start.isocalendar().week
+    weekday = start.isoweekday() % 7 + 1
+    return (start, start.hour, start.day, week, weekday, start.year, start.month)
+
+
+def plays_lake(output, *times):
+    """Plays of one user at these different times."""
+    return write_lake(
+        output,
+        songplays=[play_row(number, time) for number, time in enumerate(times)],
+        users=[USER],
+        time=[time_row(time) for time in times],
+    )
+
+
+def one_play_lake(output, title="River", name="Foxes", location="Oakland, CA", source="/nowhere"):
+    return write_lake(
+        output,
+        source=source,
+        songplays=[play_row(1, song="SO1", artist="AR1", location=location)],
+        users=[USER],
+        songs=[("SO1", title, "AR1", 200.5, 1999)],
+        artists=[("AR1", name, "Oakland", 37.8, -122.27)],
+        time=[time_row()],
+    )
+
+
+def upload(client, folder, bucket, prefix):
+    for path in folder.rglob("*.*"):
+        if path.is_file():
+            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")
