@@ -40,6 +40,7 @@ import signal
 import threading
 import time
 import traceback
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,7 +188,8 @@ def run_job(run: Run) -> None:
     """One run, in the order that lets runs overlap and lets any of them be killed."""
     settings = run.settings
     with run.step("begin", "Checking OUTPUT", settings.output):
-        run.lake = open_location(settings.output, settings)
+        if settings.output.startswith("s3") or not settings.dry_run:
+            run.lake = open_location(settings.output, settings)
         if not settings.dry_run:
             newest, wrong = reconcile(run.lake)
             # taken before INPUT is listed: a run that commits on top has seen a newer INPUT
@@ -1028,12 +1030,18 @@ def fetch_lines(source: Location, item: InputObject) -> list[bytes]:
     if len(data) != item.size:
         raise input_changed(source, item.key)
     if item.key.lower().endswith(".gz"):
-        data = gzip.decompress(data)
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise Stop(FAILED, f"{source.name}/{item.key}: {error}") from error
     lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
-    lines = [line for line in lines if line.strip(b" \t\r")]
-    if lines and lines[0].strip() == b"{":
-        # a line end inside JSON is white space
-        return [b" ".join(lines)]
+    if not lines[-1]:
+        lines.pop()
+    if item.key.startswith("song_data"):
+        lines = [line for line in lines if line.strip(b" \t\r")]
+        if lines and lines[0].strip() == b"{":
+            # between the parts of an object a CR is white space, and within text it is an error
+            return [b"\r".join(lines)]
     return lines
 
 
@@ -1316,7 +1324,8 @@ def show_run(run: Run) -> None:
     show_counts(f"{events['lines']:,} log lines", events, EVENT_CLASSES)
     show_counts(f"{songs['records']:,} song records", songs, SONG_CLASSES)
     say(f"\n{'table':<10} {'rows':>13} {'files':>9} {'kB':>11}", BOLD)
-    for table, made in summary["tables"].items():
+    for table in COLUMNS:
+        made = summary["tables"][table]
         size = made["bytes"] // 1000
         say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
     say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
@@ -1556,9 +1565,12 @@ def root_cause(error: BaseException) -> tuple[str, str, str]:
         # boto3
         code = response["Error"]["Code"]
     elif java:
+        # the outermost error names the file or object
+        words = str(java.getMessage()).partition("\n")[0]
         while java.getCause():
             java = java.getCause()
-        kind, words = java.getClass().getName(), java.toString()
+        kind = java.getClass().getName()
+        words = " ".join(dict.fromkeys([words, str(java.getMessage())]))
         with suppress(Exception):
             code = java.awsErrorDetails().errorCode()
     elif answer := re.search("<Code>(.+?)</Code>.*<Message>(.+?)</Message>", words, re.DOTALL):
@@ -1625,8 +1637,10 @@ def open_location(text: str, settings: Settings) -> Location:
     """The location that a setting names; a local OUTPUT is created."""
     if text.startswith("s3"):
         return open_bucket(text, settings)
-    if text == settings.output and not settings.dry_run:
+    if text == settings.output:
         Path(text).mkdir(parents=True, exist_ok=True)
+    elif not Path(text).is_dir():
+        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must hold song_data and log_data")
     return Location(f"file://{text}", LocalStore(text))
 
 
@@ -1886,7 +1900,8 @@ def end_run(run: Run, stop: Stop) -> None:
     try:
         if is_unpublished:
             run.lake.delete_tree(run.staging)
-        if code or summary["commit"]:
+        is_kept = hasattr(run, "lake") and not run.settings.dry_run
+        if is_kept and (code or summary["commit"]):
             run.lake.create(f"_etl/runs/{run.id}.json", json.dumps(summary, indent=1).encode())
     except Exception as error:
         warn(f"{root_cause(error)[2]}; the next run removes what this one left")

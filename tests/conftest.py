@@ -1,56 +1,37 @@
-"""One Spark session, one S3 server and one OUTPUT of the sample for all tests."""
+"""One Spark session for each process of the tests, one S3 server, one OUTPUT of the sample."""
 
-import contextlib
-import io
+import json
 
 import pytest
-from helpers import SAMPLE, Result, S3Server
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from xdist.scheduler import LoadFileScheduling
 
 import etl
+from tests.helpers import SAMPLE, S3Server, run_main
 
 
 def pytest_addoption(parser):
     parser.addoption("--bucket", help="a bucket of yours on AWS, for `pytest -m aws`")
 
 
-class ByFile(LoadFileScheduling):
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
     """Tests of one file stay in one process, and so do those of tests/cloud, which share a run."""
-
-    def _split_scope(self, nodeid):
-        return "cloud" if nodeid.startswith("tests/cloud/") else super()._split_scope(nodeid)
-
-
-def pytest_xdist_make_scheduler(config, log):
-    return ByFile(config, log)
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "cloud" else item.path.stem))
 
 
 @pytest.fixture(scope="session")
 def spark():
-    session = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.sql.caseSensitive", "true")
-        .config("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
-        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-        # as in a run on little input: saves 30 % of the time of these tests
-        .config("spark.sql.codegen.wholeStage", "false")
-        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
-        .config("spark.sql.adaptive.enabled", "false")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        # one compiler alone reserves 48 MB for its code, which generated code fills in minutes
-        .config(
-            "spark.driver.extraJavaOptions",
-            "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
-        )
-        .getOrCreate()
-    )
+    """Spark as it is for little input, which saves 30 % of the time of these tests."""
+    options = {**etl.OPTIONS, **etl.SMALL_RUN, **etl.GUARANTEES}
+    # one compiler alone reserves 48 MB for its code, which generated code fills in minutes
+    options["spark.driver.extraJavaOptions"] += " -XX:ReservedCodeCacheSize=240m"
+    options["spark.sql.shuffle.partitions"] = "2"
+    options["spark.ui.showConsoleProgress"] = "false"
+    session = SparkSession.builder.master("local[2]").config(map=options).getOrCreate()
     session.sparkContext.setLogLevel("OFF")
-    etl.use_plain_files(session)
     yield session
     session.stop()
 
@@ -65,9 +46,8 @@ def frame(spark):
     def build(schema: str, text: str):
         lines = []
         for line in text.strip().splitlines():
-            lines.append(
-                [None if cell.strip() == "-" else cell.strip() for cell in line.split("|")]
-            )
+            cells = [cell.strip() for cell in line.split("|")]
+            lines.append([None if cell == "-" else cell for cell in cells])
         header, *rows = lines
         given = spark.createDataFrame(rows, ", ".join(f"{name} STRING" for name in header))
         columns = []
@@ -80,18 +60,31 @@ def frame(spark):
 
 
 @pytest.fixture
+def json_lines(spark):
+    """A frame of `file` and `line`, as the readers return it, from records or bytes."""
+
+    def build(*lines):
+        rows = []
+        for line in lines:
+            data = line if isinstance(line, bytes) else json.dumps(line).encode()
+            rows.append(("log_data/a.json", bytearray(data)))
+        given = spark.createDataFrame(rows, "file STRING, line BINARY").coalesce(1)
+        return given.select("file", F.col("line").cast("string").alias("line"))
+
+    return build
+
+
+@pytest.fixture
 def job(spark, monkeypatch, tmp_path):
     """Runs the job in this process and on this session; `output` is in the test's own folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "dl.cfg").write_text("[DATA]\n")
+    (tmp_path / "dl.cfg").touch()
 
     def run(source, *arguments, output=None):
         output = output or tmp_path / "output"
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = etl.main(["--input", str(source), "--output", str(output), *arguments])
+        result = run_main("--input", source, "--output", output, *arguments, output=output)
         spark.catalog.clearCache()
-        return Result(code, out.getvalue(), err.getvalue(), output)
+        return result
 
     return run
 

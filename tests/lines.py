@@ -1,6 +1,6 @@
 """Lines of logs and song files, by name, with the class that each must end in."""
 
-from helpers import song
+from tests.helpers import song
 
 P = (
     b'{"page":"NextSong","userId":"8","sessionId":7,"itemInSession":1,'
@@ -22,6 +22,7 @@ LOG_LINES = {
     "userId as a number": (P.replace(b'"8"', b"8"), "play"),
     "a length that is a whole number": (P.replace(b"200.5", b"200"), "play"),
     "a number in an unused field that is text": (P[:-1] + b',"status":"x"}', "play"),
+    "NaN in an unused field": (P[:-1] + b',"registration":NaN}', "play"),
     "text longer than parsers allow by default": (
         P[:-1] + b',"x":"' + b"a" * 21_000_000 + b'"}',
         "play",
@@ -43,7 +44,7 @@ LOG_LINES = {
     "a comment after the object": (P + b" // x", "malformed"),
     "a brace too many": (P + b"}", "malformed"),
     "an object and a further key": (P + b',"x":{"a":1}', "malformed"),
-    "an object that closes what it stands in": (P + b'}},"x":{"y":{"z":1', "malformed"),
+    "an object that closes what it is in": (P + b'}},"x":{"y":{"z":1', "malformed"),
     "an object that opens the wrapper of a parser again": (
         b'{"x":1}},"wrapped":{"record":' + P,
         "malformed",
@@ -119,6 +120,10 @@ SONG_LINES = {
     "bad UTF-8": (b'{"title":"\xff"}', "malformed"),
     "duration in quotes": (song(duration="200.5"), "malformed"),
     "latitude in quotes": (song(artist_latitude="1"), "malformed"),
+    "latitude NaN": (song(artist_latitude=float("nan")), "record"),
+    "latitude NaN in quotes": (song(artist_latitude="NaN"), "malformed"),
+    "longitude Infinity": (song(artist_longitude=float("inf")), "malformed"),
+    "duration NaN": (song(duration=float("nan")), "malformed"),
     "latitude beyond DOUBLE": (b'{"artist_latitude":1e999}', "malformed"),
     "longitude beyond DOUBLE": (b'{"artist_longitude":-1e999}', "malformed"),
     "year with a fraction": (song(year=1999.5), "malformed"),

@@ -1,20 +1,16 @@
 """Each line ends in exactly one class: every malformed and invalid kind, by name."""
 
 import pytest
-from helpers import play, rows_of, song
-from lines import LOG_LINES, SONG_LINES, P
 
-from etl import EVENT, SONG, stage_events, stage_songs
+from etl import EVENT, SONG, count_classes, stage_events, stage_songs
+from tests.helpers import play, rows_of, song
+from tests.lines import LOG_LINES, SONG_LINES, P
 
 
 def classes(stage, json_lines, cases):
     """Class by case name, all in one frame: a query for each would take minutes."""
-    found = (
-        stage(json_lines(*(line for line, _ in cases.values())).coalesce(1))
-        .select("class")
-        .collect()
-    )
-    return {name: row[0] for name, row in zip(cases, found)}
+    staged = stage(json_lines(*(line for line, _ in cases.values())))
+    return dict(zip(cases, [row["class"] for row in staged.collect()]))
 
 
 @pytest.fixture(scope="module")
@@ -37,48 +33,89 @@ def test_song_record(name, json_lines, found_classes):
 
 
 def test_text_is_kept_as_written_and_empty_text_is_null(json_lines):
-    staged = stage_events(
-        json_lines(
-            play(song=" R\u00c3\u00ado\t", level="", artist=7, location=True, userAgent={"a": 1})
-        )
-    )
-    assert rows_of(staged, "title", "level", "artist_name", "location", "user_agent") == [
-        (" R\u00c3\u00ado\t", None, "7", "true", '{"a":1}')
-    ]
-
-
-def test_a_rejected_line_has_its_reason_and_others_have_none(json_lines):
-    staged = stage_events(json_lines(b"", P, P + P, b"\xff", P.replace(b"200.5", b'""'), b"{}"))
-    assert [tuple(row) for row in staged.select("class", "reason").collect()] == [
-        ("blank", None),
-        ("play", None),
-        ("malformed", "not exactly one JSON object"),
-        ("malformed", "not UTF-8"),
-        ("malformed", "a number field is not a JSON number that fits its type"),
-        ("invalid", "no page"),
-    ]
-
-
-SOURCES = {
-    "song": (stage_songs, song(), SONG),
-    "event": (stage_events, play(), EVENT),
-}
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_every_field_of_the_source_schema_is_used(json_lines, source):
-    """A record that lacks one field is staged differently from one that has it."""
-    stage, record, schema = SOURCES[source]
-    names = [line.split()[0] for line in schema.strip().splitlines()]
-    lines = [record]
-    for name in names:
-        lines.append({**record, name: None})
-    whole, *lacking = stage(json_lines(*lines)).drop("line").collect()
-    for name, row in zip(names, lacking):
-        assert row != whole, name
+    line = play(song=" R\u00c3\u00ado\t", level="", artist=7, location=True, userAgent={"a": 1})
+    staged = stage_events(json_lines(line))
+    names = ("title", "level", "artist_name", "location", "user_agent")
+    assert rows_of(staged, *names) == [(" R\u00c3\u00ado\t", None, "7", "true", '{"a":1}')]
 
 
 def test_a_lone_surrogate_becomes_a_replacement_character(json_lines):
     line = P[:-1] + b',"level":"\\ud800"}'
     [[level]] = rows_of(stage_events(json_lines(line)), "level")
     assert level in ("?", "\ufffd")
+
+
+EVENT_REASONS = {
+    "not UTF-8": b'{"page":"caf\xe9"}',
+    "a JSON array, not one object per line": b"[" + P + b"]",
+    "not a JSON object": b"503 Service Unavailable",
+    "not valid JSON, or cut off": P[:-5],
+    "text after the JSON object": P + P,
+    "ts is not a whole number": P.replace(b"796", b"796.0"),
+    "sessionId is not a whole number": P.replace(b":7,", b':"7",'),
+    "itemInSession is not a whole number": P.replace(b":1,", b":true,"),
+    "length is not a number": P.replace(b"200.5", b'"200.5"'),
+    "length is NaN": P.replace(b"200.5", b"NaN"),
+    "length is Infinity": P.replace(b"200.5", b"1e400"),
+    "page is missing": b"{}",
+    "ts is missing": b'{"page":"Home"}',
+    "ts is outside the years 2000 to 2099 in milliseconds": P.replace(b"796", b""),
+    "userId is not a number": P.replace(b'"8"', b"15.0"),
+    "userId of a play is missing": P.replace(b'"8"', b'""'),
+    "sessionId of a play is missing": P.replace(b":7,", b":null,"),
+}
+SONG_REASONS = {
+    "title is missing": song(title=""),
+    "duration is missing": song(duration=None),
+    "duration is not positive": song(duration=0),
+    "artist_id cannot name a folder": song(artist_id="AR\0001"),
+    "year is not a whole number": song(year=1999.5),
+    "artist_latitude is not a number": song(artist_latitude="37.8"),
+    "artist_longitude is Infinity": song(artist_longitude=float("inf")),
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "reasons"),
+    [
+        (stage_events, EVENT_REASONS),
+        (stage_songs, SONG_REASONS),
+    ],
+)
+def test_the_reason_names_the_field_and_what_is_wrong_with_it(json_lines, stage, reasons):
+    staged = stage(json_lines(*reasons.values()))
+    assert [row["reason"] for row in staged.collect()] == list(reasons)
+
+
+def test_a_line_that_is_accepted_or_blank_has_no_reason(json_lines):
+    staged = stage_events(json_lines(b" \t\r", P, play(page="Home")))
+    assert rows_of(staged, "class", "reason", "line") == [
+        ("blank", None, None),
+        ("out_of_scope", None, None),
+        ("play", None, None),
+    ]
+
+
+def test_classes_are_counted_by_lines_and_bytes(json_lines):
+    """A field that only rejected lines have is missing."""
+    lines = json_lines(P, P, b"x" * 500, b'{"level":"free"}')
+    found = count_classes(stage_events(lines), {"length": "length", "level": "level"})
+    assert found.lines == {"play": 2, "malformed": 1, "invalid": 1}
+    assert found.bytes == {"play": 2 * len(P), "malformed": 500, "invalid": 16}
+    assert found.missing == ["level"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "record", "schema"),
+    [
+        (stage_songs, song(), SONG),
+        (stage_events, play(), EVENT),
+    ],
+)
+def test_every_field_of_the_source_schema_is_used(json_lines, stage, record, schema):
+    """A record that lacks one field is staged differently from one that has it."""
+    names = [line.split()[0] for line in schema.strip().splitlines()]
+    lines = [record, *({**record, name: None} for name in names)]
+    whole, *lacking = stage(json_lines(*lines)).drop("line", "bytes").collect()
+    for name, row in zip(names, lacking):
+        assert row != whole, name
