@@ -25,7 +25,6 @@ if sys.version_info < (3, 11):
     sys.exit(2)
 
 import argparse
-import codecs
 import configparser
 import gzip
 import hashlib
@@ -239,10 +238,8 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     """
     lines = read_packed(spark, run, "song_data")
     staged = stage_songs(lines).cache()
-    classes = count_classes(staged, SONG_PLACE)
-    run.summary["songs"] = classes.lines
-    check_rejected(run, "song_data", staged, classes)
-    if not classes.lines["record"]:
+    classes = count_classes(run, "song_data", staged, SONG_PLACE)
+    if not classes["record"]:
         raise Stop(REFUSED, f"{run.source.name}/song_data: no valid song; {UNCHANGED}")
 
     # read four times: to be counted, for songs, for artists, and to match plays
@@ -253,9 +250,9 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     stage_table(run, "artists", artists_table(song_records))
     records = song_records.count()
     songs = run.summary["tables"]["songs"]["rows"]
-    counts = {name: classes.lines[name] for name in ("malformed", "invalid")}
-    counts |= {"records": classes.lines.total(), "songs": songs, "variant": records - songs}
-    counts["duplicate"] = classes.lines["record"] - records
+    counts = {name: classes[name] for name in ("malformed", "invalid")}
+    counts |= {"records": classes.total(), "songs": songs, "variant": records - songs}
+    counts["duplicate"] = classes["record"] - records
     return song_records, counts
 
 
@@ -267,16 +264,14 @@ def process_log_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str
     lines = read_logs(spark, run)
     # parsed once for all that follows
     events = stage_events(lines).cache()
-    classes = count_classes(events, {**EVENT_TEXTS, "length": "length"})
-    run.summary["events"] = classes.lines
-    check_rejected(run, "log_data", events, classes)
-    if not classes.lines["play"]:
+    classes = count_classes(run, "log_data", events, {**EVENT_TEXTS, "length": "length"})
+    if not classes["play"]:
         raise no_play(run, lines)
     stage_table(run, "users", users_table(events))
     plays = stage_plays(events)
     stage_table(run, "time", time_table(plays.repartition(*DAY)))
     names = ("malformed", "invalid", "out_of_scope", "blank")
-    return plays, {"lines": classes.lines.total(), **{name: classes.lines[name] for name in names}}
+    return plays, {"lines": classes.total(), **{name: classes[name] for name in names}}
 
 
 def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[str, int]:
@@ -575,29 +570,6 @@ def distinct_records(staged: DataFrame) -> DataFrame:
     return records.drop("class", "file", "line", "reason", "bytes").distinct()
 
 
-class Classes(NamedTuple):
-    """How the lines of a dataset ended, before plays and song records are deduplicated."""
-
-    # lines and bytes of each class
-    lines: Counter[str]
-    bytes: Counter[str]
-    # used fields that no accepted line has
-    missing: list[str]
-
-
-def count_classes(staged: DataFrame, used: dict[str, str]) -> Classes:
-    """Counts the lines of `stage_events` or `stage_songs` by class."""
-    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
-    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
-    rows = staged.groupBy("class").agg(*counts).collect()
-    accepted = [row for row in rows if row["class"] in ACCEPTED]
-    return Classes(
-        Counter({row["class"]: row["lines"] for row in rows}),
-        Counter({row["class"]: row["bytes"] for row in rows}),
-        [name for name in used if not any(row[f"has {name}"] for row in accepted)],
-    )
-
-
 # ── Dimension tables ──────────────────────────────────────────────────────────────────────────
 
 
@@ -786,29 +758,41 @@ TABLES = {
 UNCHANGED = "the published tables are unchanged"
 
 
-def check_rejected(run: Run, dataset: str, staged: DataFrame, classes: Classes) -> None:
-    """Keeps the malformed and invalid lines of a dataset, and their most frequent reasons.
+def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
+    """How many lines of a dataset ended in each class, before copies are found.
 
-    Raises   Stop if they are too many, by lines or by bytes: a day on one line is one line
+    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
     """
-    if classes.missing:
-        text = f"{dataset}: no accepted line has a value for {', '.join(classes.missing)}"
-        run.warnings.append(text)
-    by_lines, by_bytes = rejected_share(classes.lines), rejected_share(classes.bytes)
-    if not by_lines:
-        return
-    rejected = staged.where(F.col("reason").isNotNull())
-    quarantine(run, dataset, rejected)
-    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
-    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
-    for reason, lines, file in reasons.limit(3).collect():
-        where = key_of(run.source, file)
-        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
+    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
+    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
+    rows = staged.groupBy("class").agg(*counts).collect()
+    lines = Counter({row["class"]: row["lines"] for row in rows})
+    sizes = Counter({row["class"]: row["bytes"] for row in rows})
+    run.summary["songs" if dataset == "song_data" else "events"] = lines
+    accepted = [row for row in rows if row["class"] in ACCEPTED]
+    missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
+    if missing:
+        run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
+    if rejected_share(lines):
+        rejected = staged.where(F.col("reason").isNotNull())
+        quarantine(run, dataset, rejected)
+        note_reasons(run, dataset, rejected)
+    by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
         found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
         limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
         message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
         raise Stop(REFUSED, message)
+    return lines
+
+
+def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
+    """Notes the three most frequent reasons, for the last screen."""
+    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
+    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
+    for reason, lines, file in reasons.limit(3).collect():
+        where = key_of(run.source, file)
+        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
 
 
 def rejected_share(counts: Counter[str]) -> Fraction:
@@ -1034,7 +1018,7 @@ def fetch_lines(source: Location, item: InputObject) -> list[bytes]:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
             raise Stop(FAILED, f"{source.name}/{item.key}: {error}") from error
-    lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1]:
         lines.pop()
     if item.key.startswith("song_data"):
@@ -1606,8 +1590,8 @@ def connect(settings: Settings) -> Any:
     import boto3
     from botocore.exceptions import BotoCoreError
 
-    if ON_EMR and (settings.key or settings.profile):
-        warn("[AWS] KEY, SECRET, TOKEN and PROFILE are ignored on EMR; the cluster's role decides")
+    if ON_EMR:
+        # the cluster's role decides, as it does for Spark there
         settings = settings._replace(key="", secret="", token="", profile="")
     try:
         session = boto3.Session(
