@@ -92,6 +92,7 @@ GROUPS = {
             ranked="plays_per_day",
             name=lambda row: f"{WEEKDAYS[row['weekday'] - 1]}, {hour_name(row)}",
             unit="play",
+            per=" on average",
         ),
         Section("listeners_per_week", charts.per_week),
     ),
@@ -130,7 +131,8 @@ def name_leaders(section: Section, rows: Rows) -> str:
     named = [section.name(row) for row in leaders(rows, section.ranked)]
     if not named:
         return f"Several rows have the most, {most}."
-    return f"Most: {' and '.join(named)}, {most}."
+    each = " each" if len(named) > 1 else ""
+    return f"Most: {' and '.join(named)}, {most}{each}."
 
 
 def state_fact(section: Section, rows: Rows, head: Row) -> str:
@@ -179,7 +181,7 @@ def clock_rule(lake: Lake, zone: str) -> str:
     return (
         "Days and hours are local time where the listener is, judged by the first state in the "
         f"location. It is known for {row['known']:,} of {plural(row['plays'], 'play')}; "
-        "the others count in UTC."
+        "any other counts in UTC."
     )
 
 
@@ -281,13 +283,17 @@ class Report(NamedTuple):
     pictures: dict[str, tuple[charts.Chart, str]]  # query -> chart and title
 
 
-def make_tiles(head: Row) -> list[Row]:
+def make_tiles(head: Row, days: int) -> list[Row]:
     per_session = head["plays"] / max(head["sessions"], 1)
     matched = 100 * head["matched"] / max(head["plays"], 1)
     first, last = head["first_day"], head["last_day"]
     tiles = (
-        ("plays", number(head["plays"]), f"from {show_day(first)}" if first else ""),
-        ("last play", show_day(last) if last else "–", ""),
+        ("plays", number(head["plays"]), f"on {plural(days, 'day')}"),
+        (
+            "last play",
+            show_day(last) if last else "–",
+            f"first: {show_day(first)}" if first else "",
+        ),
         ("listeners", number(head["listeners"]), f"of {plural(head['users'], 'user')}"),
         ("sessions", number(head["sessions"]), f"{number(per_session)} plays each"),
         ("plays that match a song", f"{matched:.1f} %", number(head["matched"])),
@@ -398,7 +404,7 @@ def make_report(lake: Lake, zone: str = "UTC") -> Report:
         clock_rule=clock_rule(lake, zone),
         shell=shell_commands(lake.output),
         local_time=local_time_commands(zone),
-        tiles=make_tiles(head),
+        tiles=make_tiles(head, len(results["plays_per_day"])),
         groups=groups,
     )
     return Report(page, pictures)

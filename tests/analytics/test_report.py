@@ -36,7 +36,9 @@ def test_the_rows_with_the_most_are_named_and_orange(tmp_path):
     assert "Most: 2 Nov 2018, 2 plays." in text
     assert "1 day between the first and the last had no plays." in text
     assert "Most: Friday, 2.0 plays a day." in text_of(page, "plays_by_weekday")
-    assert "Most: Friday, 9:00 to 10:00, 2.0 plays." in text_of(page, "plays_by_weekday_and_hour")
+    assert "Most: Friday, 9:00 to 10:00, 2.0 plays on average." in text_of(
+        page, "plays_by_weekday_and_hour"
+    )
     assert page.count('class="bar top"') == 1
 
 
