@@ -286,7 +286,7 @@ def specification(chart: Chart, width: int, title: str) -> dict[str, Any]:
     """The chart in Vega-Lite, `width` pixels wide all in all."""
     spec = chart.properties(width=width).to_dict()
     if title:
-        lines = textwrap.wrap(title, width // 8)
+        lines = [line for part in title.split("\n") for line in textwrap.wrap(part, width // 8)]
         spec["title"] = {"text": lines}
         # or the title would take its room from the bars
         spec["height"] += 20 * len(lines) + 12

@@ -280,7 +280,7 @@ def csv_link(rows: Rows) -> str:
 
 class Report(NamedTuple):
     page: str
-    pictures: dict[str, tuple[charts.Chart, str]]  # query -> chart and title
+    pictures: dict[str, tuple[charts.Chart, str]]  # query -> chart, and its title of two lines
 
 
 def make_tiles(head: Row, days: int) -> list[Row]:
@@ -387,15 +387,16 @@ def make_report(lake: Lake, zone: str = "UTC") -> Report:
     clock = "local time" if zone == LISTENERS else zone
     groups = []
     pictures = {}
-    for title, sections in GROUPS.items():
+    for name, sections in GROUPS.items():
         parts = []
         for section in sections:
             query, rows = queries[section.query], results[section.query]
             parts.append(section_part(section, query, rows, head, clock))
             if rows and section.chart:
                 chart = section.chart(rows, clock, charts.WIDE)
-                pictures[section.query] = (chart, query.question)
-        groups.append({"title": title, "parts": parts})
+                title = f"{query.question}\n{parts[-1]['fact']}"
+                pictures[section.query] = (chart, title)
+        groups.append({"title": name, "parts": parts})
     groups.append({"title": "The run", "parts": [counts_part(lake.commit)]})
     for place, group in enumerate(groups):
         group["id"] = f"group-{place}"
