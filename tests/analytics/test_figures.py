@@ -5,23 +5,17 @@ from zoneinfo import ZoneInfo
 import lake
 import pytest
 import queries
-from figures import count_figures
-from lakes import one_play_lake, play_row, plays_lake, write_lake
 
-# New York's time, and that of two states with a time of their own; UTC of what is elsewhere.
-ZONES = {
-    "AZ": "Phoenix",
-    "CA": "Los_Angeles",
-    "IL": "Chicago",
-    "TX": "Chicago",
-    "WA": "Los_Angeles",
-}
+from tests.analytics.figures import count_figures
+from tests.analytics.lakes import one_play_lake, play_row, plays_lake, write_lake
+
+# The states of the sample that do not have New York's time.
+ZONES = {"AZ": "Phoenix", "CA": "Los_Angeles", "IL": "Chicago"}
 
 
 def where_the_listener_is(play):
     state = play["location"].partition(", ")[2][:2]
-    zone = f"America/{ZONES.get(state, 'New_York')}" if state else "UTC"
-    return play["start_time"].astimezone(ZoneInfo(zone))
+    return play["start_time"].astimezone(ZoneInfo(f"America/{ZONES.get(state, 'New_York')}"))
 
 
 def in_kolkata(play):

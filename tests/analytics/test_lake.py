@@ -8,10 +8,10 @@ import sys
 import lake
 import pytest
 import report
-from helpers import KEY, ROOT
-from lakes import event, one_play_lake, upload, write_lake
 
 import etl
+from tests.analytics.lakes import event, one_play_lake, upload, write_lake
+from tests.helpers import KEY, ROOT
 
 
 def test_a_commit_that_is_not_whole_yet_leaves_the_one_before_it(tmp_path):

@@ -1,9 +1,10 @@
 """analytics/analytics.ipynb runs from top to bottom."""
 
 import nbformat
-from helpers import KEY, ROOT, SECRET
-from lakes import upload
 from nbclient import NotebookClient
+
+from tests.analytics.lakes import upload
+from tests.helpers import KEY, ROOT, SECRET
 
 
 def test_every_cell_runs_on_s3_and_prints_nothing_on_stderr(sample_tables, s3, monkeypatch):

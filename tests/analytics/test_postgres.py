@@ -12,10 +12,10 @@ import lake
 import pytest
 import queries
 import to_postgres
-from helpers import ROOT, free_port
-from lakes import HOSTILE, one_play_lake, play_row, write_lake
 
 import etl
+from tests.analytics.lakes import HOSTILE, one_play_lake, play_row, write_lake
+from tests.helpers import ROOT, free_port
 
 PASSWORD = "cana/ry+Pass%2Fword"
 PROGRAM = (sys.executable, str(ROOT / "analytics" / "to_postgres.py"))

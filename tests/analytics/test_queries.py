@@ -12,8 +12,9 @@ import lake
 import pytest
 import queries
 import report
-from helpers import ROOT
-from lakes import one_play_lake
+
+from tests.analytics.lakes import one_play_lake
+from tests.helpers import ROOT
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 pytestmark = pytest.mark.skipif(

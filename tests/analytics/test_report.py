@@ -12,8 +12,9 @@ import charts
 import lake
 import pytest
 import report
-from helpers import ROOT
-from lakes import HOSTILE, event, one_play_lake, play_row, plays_lake, write_lake
+
+from tests.analytics.lakes import HOSTILE, event, one_play_lake, play_row, plays_lake, write_lake
+from tests.helpers import ROOT
 
 
 def make_page(output, zone="UTC"):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from helpers import ROOT
+from tests.helpers import ROOT
 
 
 def test_the_start_hook_leaves_the_password_for_postgresql_s_clients(tmp_path):
