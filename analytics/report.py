@@ -1,10 +1,11 @@
 """What people listen to, as one page of charts and tables.
 
-    python analytics/report.py                       reads dl.cfg's OUTPUT, writes report/
+    python analytics/report.py                      of the OUTPUT in dl.cfg
     python analytics/report.py s3a://my-bucket/lake --timezone listeners
 
-Writes report/report.html, one file that needs no network and works without JavaScript, and each
-chart as SVG and PNG. Every figure is the result of a query that the page shows.
+Writes report/report.html, one file that works offline and without JavaScript,
+and each chart as SVG and PNG. Every figure is the result of a query that the
+page shows.
 """
 
 from __future__ import annotations

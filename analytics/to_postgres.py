@@ -1,12 +1,15 @@
-"""Loads the five tables into PostgreSQL, with keys, comments and a view that joins them.
+"""Loads the five tables into PostgreSQL, with keys, comments and a view.
 
-    createuser --pwprompt sparkify && createdb --owner sparkify sparkify     once per server
-    python analytics/to_postgres.py --database postgresql://sparkify@localhost/sparkify
+    python analytics/to_postgres.py --database postgresql://sparkify@localhost
     python analytics/to_postgres.py s3a://my-bucket/lake --schema music
 
-A load replaces all rows in one transaction; if it fails, the tables are as before. Views on the
-tables and grants stay. What --database leaves out comes from PGHOST, PGUSER and PGDATABASE, and
-the password from PGPASSWORD or ~/.pgpass, as in every PostgreSQL program.
+A load replaces all rows in one transaction; if it fails, the tables are as
+before. Views on the tables and grants stay. What --database leaves out comes
+from PGHOST, PGUSER and PGDATABASE, and the password from PGPASSWORD or
+~/.pgpass. Once per server, a role and a database are needed:
+
+    sudo -u postgres createuser --pwprompt sparkify
+    sudo -u postgres createdb --owner sparkify sparkify
 """
 
 from __future__ import annotations
