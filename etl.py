@@ -30,6 +30,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import secrets
@@ -64,11 +65,10 @@ if pyspark.__version__ < "3.5":
 
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JAuthenticationError, Py4JNetworkError
 from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 FAILED = 1
 SETTINGS = 2
@@ -113,6 +113,7 @@ SONG = """
     title            STRING,
     year             INT     COMMENT '0 when unknown'
 """
+FIELDS = {"song_data": SONG, "log_data": EVENT}
 # the first column of each table is its key
 COLUMNS = {
     "songplays": """
@@ -159,7 +160,7 @@ COLUMNS = {
         month      INT       COMMENT '1 to 12, UTC; a folder'
     """,
 }
-PARTITIONS = {"songplays": ["year", "month"], "time": ["year", "month"]}
+BY_MONTH = ("year", "month")
 
 # Every line of the logs and every song record ends in one of these classes.
 EVENT_CLASSES = {
@@ -245,8 +246,8 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     # read four times: to be counted, for songs, for artists, and to match plays
     song_records = distinct_records(staged).cache()
     # one task per folder, or each task would write a file into each
-    folders = run.partitions["songs"]
-    stage_table(run, "songs", songs_table(song_records).repartition(*folders))
+    folders = run.settings.songs_partition_by.split(",")
+    stage_table(run, "songs", songs_table(song_records).repartition(*folders), folders)
     stage_table(run, "artists", artists_table(song_records))
     records = song_records.count()
     songs = run.summary["tables"]["songs"]["rows"]
@@ -269,7 +270,7 @@ def process_log_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str
         raise no_play(run, lines)
     stage_table(run, "users", users_table(events))
     plays = stage_plays(events)
-    stage_table(run, "time", time_table(plays.repartition(*DAY)))
+    stage_table(run, "time", time_table(plays.repartition(*DAY)), BY_MONTH)
     names = ("malformed", "invalid", "out_of_scope", "blank")
     return plays, {"lines": classes.total(), **{name: classes[name] for name in names}}
 
@@ -282,12 +283,14 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     matched = match_plays(plays, song_records).repartition(*DAY)
     outcomes = Observation()
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
-    stage_table(run, "songplays", songplays_table(deduped))
-    if outcomes.get["key_conflict"]:
-        # deduplicated once more, because Spark writes one table at a time
-        conflicts = dedupe_plays(plays).where(F.col("outcome") == "key_conflict")
+    stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
+    counts = outcomes.get
+    span = F.col("ts").between(counts.pop("first_conflict"), counts.pop("last_conflict"))
+    if counts["key_conflict"]:
+        # deduplicated once more, because Spark writes one table at a time; only where it matters
+        conflicts = dedupe_plays(plays.where(span)).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
-    return outcomes.get
+    return counts
 
 
 # ── Reading: lines as they are, and the one JSON object on each ───────────────────────────────
@@ -362,7 +365,7 @@ def key_of(source: Location, uri: str) -> str:
 
 
 def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()) -> DataFrame:
-    """Adds `record`, the line's JSON object typed by `fields`, and `malformed`, why it is none.
+    """Adds `record`, the line's JSON object typed by `fields`, and `is_malformed`.
 
     Spark's JSON parser stops after the first object and says nothing of what follows. So each line
     is parsed as the one element of an array between two keys that no line can foresee. A field of
@@ -383,11 +386,10 @@ def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()
         if kind == "DOUBLE":
             is_finite = f"abs(record.{name}) < double('infinity')"
             checks.append(f"coalesce({is_finite} OR ({is_nan}), true)")
-    is_right = F.expr(f"coalesce({' AND '.join(checks)}, false)")
+    is_malformed = F.expr(f"NOT coalesce({' AND '.join(checks)}, false)")
     parsed = lines.withColumn("json", F.from_json(text, schema, JSON_OPTIONS))
     parsed = parsed.withColumn("record", F.get(F.col(f"json.r-{token}"), F.lit(0)))
-    malformed = F.when(~is_right, malformed_reason(fields))
-    return parsed.select(*lines.columns, "record", malformed.alias("malformed"))
+    return parsed.select(*lines.columns, "record", is_malformed.alias("is_malformed"))
 
 
 def number_fields(fields: str) -> list[tuple[str, str]]:
@@ -396,7 +398,10 @@ def number_fields(fields: str) -> list[tuple[str, str]]:
 
 
 def malformed_reason(fields: str) -> Column:
-    """What is wrong with a malformed line: not one object, or a field that is no number."""
+    """What is wrong with a malformed line: not one object, or a field that is no number.
+
+    Asked of rejected lines alone, because it parses a line once more for each number.
+    """
 
     def parse(declared: str) -> Column:
         return F.from_json("line", f"{declared}, misfit STRING", JSON_OPTIONS)
@@ -418,7 +423,7 @@ def malformed_reason(fields: str) -> Column:
     return reason.otherwise("text after the JSON object")
 
 
-# ── Staging models: renamed, typed and classed, not yet joined or deduplicated ────────────────
+# ── Staging models: renamed, typed and classed; and what becomes of rejected lines ────────────
 
 # name in the source -> name in the tables
 EVENT_TEXTS = {
@@ -488,22 +493,23 @@ def classify(parsed: DataFrame, invalid: str, accepted: str, fields: list[str]) 
     """One row per line: file, class, reason, line, bytes and the fields.
 
     Columns  class: blank, malformed, invalid, or what `accepted` says
-             reason: why the line is malformed or invalid, else NULL
-             line: the text of a line that has a reason; accepted text is nine tenths of the logs
+             reason: why the line is invalid, else NULL
+             line: the text of a rejected line; accepted text is nine tenths of the logs
     """
-    is_malformed = F.col("malformed").isNotNull()
     # asked of malformed lines alone: of all lines it takes 8 of 90 CPU seconds at a million events
     is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
-    reason = F.when(is_malformed, F.when(~is_blank, F.col("malformed"))).otherwise(F.expr(invalid))
+    reason = F.when(~F.col("is_malformed"), F.expr(invalid))
+    kind = (
+        F.when(F.col("is_malformed"), F.when(is_blank, "blank").otherwise("malformed"))
+        .when(reason.isNotNull(), "invalid")
+        .otherwise(F.expr(accepted))
+    )
     without_cr = F.expr("trim(TRAILING '\r' FROM line)")
     return parsed.select(
         "file",
-        F.when(is_malformed, F.when(is_blank, "blank").otherwise("malformed"))
-        .when(reason.isNotNull(), "invalid")
-        .otherwise(F.expr(accepted))
-        .alias("class"),
+        kind.alias("class"),
         reason.alias("reason"),
-        F.when(reason.isNotNull(), without_cr).alias("line"),
+        F.when(kind.isin("malformed", "invalid"), without_cr).alias("line"),
         F.octet_length("line").alias("bytes"),
         *map(F.expr, fields),
     )
@@ -570,7 +576,73 @@ def distinct_records(staged: DataFrame) -> DataFrame:
     return records.drop("class", "file", "line", "reason", "bytes").distinct()
 
 
-# ── Dimension tables ──────────────────────────────────────────────────────────────────────────
+UNCHANGED = "the published tables are unchanged"
+
+
+def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
+    """How many lines of a dataset ended in each class, before copies are found.
+
+    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
+    """
+    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
+    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
+    rows = staged.groupBy("class").agg(*counts).collect()
+    lines = Counter({row["class"]: row["lines"] for row in rows})
+    sizes = Counter({row["class"]: row["bytes"] for row in rows})
+    run.summary["songs" if dataset == "song_data" else "events"] = lines
+    accepted = [row for row in rows if row["class"] in ACCEPTED]
+    missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
+    if missing:
+        run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
+    if rejected_share(lines):
+        reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
+        rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
+        quarantine(run, dataset, rejected)
+        note_reasons(run, dataset, rejected)
+    by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
+    if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
+        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
+        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
+        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
+        raise Stop(REFUSED, message)
+    return lines
+
+
+def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
+    """Notes the three most frequent reasons, for the last screen."""
+    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
+    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
+    for reason, lines, file in reasons.limit(3).collect():
+        where = key_of(run.source, file)
+        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
+
+
+def rejected_share(counts: Counter[str]) -> Fraction:
+    """A fraction, because 29 of 100 is not more than 0.29, but 0.29 * 100 is less than 29."""
+    lines = counts.total() - counts["blank"]
+    return Fraction(counts["malformed"] + counts["invalid"], max(lines, 1))
+
+
+def no_play(run: Run, lines: DataFrame) -> Stop:
+    """Refuses logs without a play; says which pages there are."""
+    pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
+    most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
+    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
+    wrong = f"no line is a play: page is never NextSong, but {found}"
+    return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
+
+
+def as_lines(conflicts: DataFrame) -> DataFrame:
+    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
+    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
+    fields = [F.col(alias).alias(name) for name, alias in names.items()]
+    user_id = F.col("user_id").cast("string").alias("userId")
+    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
+    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
+    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
+
+
+# ── The five tables: dimensions first, then the fact ──────────────────────────────────────────
 
 
 def first_of_each(rows: DataFrame, key: str, order: list[Column]) -> DataFrame:
@@ -662,9 +734,6 @@ def time_table(plays: DataFrame) -> DataFrame:
     )
 
 
-# ── The fact table ────────────────────────────────────────────────────────────────────────────
-
-
 def one_song_per_recording(song_records: DataFrame) -> DataFrame:
     """One row per recording (title, artist_name, duration): the smallest (song_id, artist_id).
 
@@ -717,6 +786,8 @@ def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
         F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
         F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
         F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
+        F.expr("min(if(outcome = 'key_conflict', ts, NULL)) AS first_conflict"),
+        F.expr("max(if(outcome = 'key_conflict', ts, NULL)) AS last_conflict"),
     )
 
 
@@ -753,73 +824,6 @@ TABLES = {
 }
 
 
-# ── Rejected lines ────────────────────────────────────────────────────────────────────────────
-
-UNCHANGED = "the published tables are unchanged"
-
-
-def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
-    """How many lines of a dataset ended in each class, before copies are found.
-
-    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
-    """
-    counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
-    counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
-    rows = staged.groupBy("class").agg(*counts).collect()
-    lines = Counter({row["class"]: row["lines"] for row in rows})
-    sizes = Counter({row["class"]: row["bytes"] for row in rows})
-    run.summary["songs" if dataset == "song_data" else "events"] = lines
-    accepted = [row for row in rows if row["class"] in ACCEPTED]
-    missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
-    if missing:
-        run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
-    if rejected_share(lines):
-        rejected = staged.where(F.col("reason").isNotNull())
-        quarantine(run, dataset, rejected)
-        note_reasons(run, dataset, rejected)
-    by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
-    if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
-        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
-        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
-        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
-        raise Stop(REFUSED, message)
-    return lines
-
-
-def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
-    """Notes the three most frequent reasons, for the last screen."""
-    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
-    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
-    for reason, lines, file in reasons.limit(3).collect():
-        where = key_of(run.source, file)
-        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
-
-
-def rejected_share(counts: Counter[str]) -> Fraction:
-    """A fraction, because 29 of 100 is not more than 0.29, but 0.29 * 100 is less than 29."""
-    lines = counts.total() - counts["blank"]
-    return Fraction(counts["malformed"] + counts["invalid"], max(lines, 1))
-
-
-def no_play(run: Run, lines: DataFrame) -> Stop:
-    """Refuses logs without a play; says which pages there are."""
-    pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
-    most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
-    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
-    wrong = f"no line is a play: page is never NextSong, but {found}"
-    return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
-
-
-def as_lines(conflicts: DataFrame) -> DataFrame:
-    """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
-    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
-    fields = [F.col(alias).alias(name) for name, alias in names.items()]
-    user_id = F.col("user_id").cast("string").alias("userId")
-    event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
-    reason = F.lit("another play with the same userId, sessionId, itemInSession and ts is kept")
-    return conflicts.select("file", reason.alias("reason"), F.to_json(event).alias("line"))
-
-
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
 # what is counted, its rows, its distinct keys, and its references to no row
@@ -853,7 +857,7 @@ def audit(spark: SparkSession, run: Run) -> None:
     check("log lines of all classes", sum(map(events.get, EVENT_CLASSES)), events["lines"])
     check("song records of all classes", sum(map(songs.get, SONG_CLASSES)), songs["records"])
     check("plays that are kept", made["songplays"], events["songplays"])
-    staged = {}
+    staged: dict[str, Any] = {}
     for table, declared in COLUMNS.items():
         folder = literal(f"{run.scratch.uri}/{run.staging}/{table}")
         staged[table] = spark.read.schema(declared).parquet(folder)
@@ -986,9 +990,9 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
         if skipped:
             found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
+            run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
             raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        run.summary["skipped"][name] = len(skipped)
         say(f"  {name}: {len(objects):,} to read")
     return manifest
 
@@ -1049,7 +1053,7 @@ def pack_objects(run: Run, dataset: str, objects: list[InputObject]) -> None:
 # ── Writing: staged tables and rejected lines ─────────────────────────────────────────────────
 
 
-def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[str]) -> None:
+def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: Iterable[str]) -> None:
     """Lets Spark write a folder of the lake, directly or by way of a local scratch folder.
 
     Hadoop's committer sends a dozen requests per file to S3, one after another. So on one machine
@@ -1061,8 +1065,8 @@ def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: list[st
         in_parallel(lambda key: run.lake.write(key, Path(run.scratch.path, key)), files)
 
 
-def stage_table(run: Run, name: str, table: DataFrame) -> None:
-    """Writes a table below the staging folder, and notes how many rows it has.
+def stage_table(run: Run, name: str, table: DataFrame, folders: Iterable[str] = ()) -> None:
+    """Writes a table below the staging folder, and notes what a commit says of it.
 
     Raises   Stop if its columns are not those of COLUMNS
     """
@@ -1071,9 +1075,17 @@ def stage_table(run: Run, name: str, table: DataFrame) -> None:
         raise Stop(FAILED, f"audit: columns of {name}: {table.dtypes}, not {declared.dtypes}")
     made = Observation()
     counted = table.observe(made, F.count("*").alias("rows"))
-    write(run, counted, "parquet", f"{run.staging}/{name}", run.partitions.get(name, []))
-    run.summary["tables"][name] = made.get
-    run.schemas[name] = declared.schema
+    write(run, counted, "parquet", f"{run.staging}/{name}", folders)
+    kinds = {column: kind.upper() for column, kind in declared.dtypes}
+    run.summary["tables"][name] = {
+        "grain": (TABLES[name].__doc__ or "").partition("\n")[0],
+        "partitioned_by": list(folders),
+        "columns": [
+            {"name": column.name, "type": kinds[column.name], **column.metadata}
+            for column in declared.schema
+        ],
+        **made.get,
+    }
     say(f"  {name} written")
 
 
@@ -1088,7 +1100,7 @@ def quarantine(run: Run, kind: str, rejected: DataFrame) -> None:
         F.when(~is_text, base64).alias("raw_base64"),
     )
     folder = run.summary["quarantine"] = f"_etl/quarantine/{run.id}"
-    write(run, kept, "json", f"{folder}/{kind}", [])
+    write(run, kept, "json", f"{folder}/{kind}", ())
 
 
 # ── The state of a run ────────────────────────────────────────────────────────────────────────
@@ -1111,8 +1123,6 @@ class Run:
         self.settings = settings
         # UTC start time, then 8 hex digits
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        self.partitions = {**PARTITIONS, "songs": settings.songs_partition_by.split(",")}
-        self.schemas: dict[str, StructType] = {}
         # what the screen and `_etl/runs/<run>.json` say
         self.summary: dict[str, Any] = {
             "run": self.id,
@@ -1177,7 +1187,7 @@ def next_number(lake: Location) -> int:
 
 def number_of(key: str) -> int:
     """The number in the name of a commit, a file or a staging folder."""
-    return int(re.search(r"(?<=[/c])\d{9}", key)[0])
+    return int(re.findall(r"(?<=[/c])\d{9}", key)[0])
 
 
 def commit_key(number: int) -> str:
@@ -1187,7 +1197,9 @@ def commit_key(number: int) -> str:
 def read_commit(lake: Location, number: int) -> dict[str, Any]:
     """A commit; one that is missing or damaged lists no files."""
     with suppress(FileNotFoundError, ValueError):
-        return json.loads(lake.read(commit_key(number)))
+        commit = json.loads(lake.read(commit_key(number)))
+        if isinstance(commit, dict) and "files" in commit:
+            return commit
     return {"run": "", "files": {}}
 
 
@@ -1244,7 +1256,7 @@ def staged_files(run: Run) -> dict[str, dict[str, Any]]:
             folder = os.path.dirname(os.path.relpath(key, run.staging))
             name = f"{folder}/c{run.number:09d}-{run.id[-8:]}-{number:05d}.parquet"
             files[name] = {"staged": key, "bytes": sizes[key]}
-        figures |= {"files": len(staged), "bytes": sum(map(sizes.get, staged))}
+        figures |= {"files": len(staged), "bytes": sum(sizes[key] for key in staged)}
     return files
 
 
@@ -1255,8 +1267,8 @@ def make_commit(run: Run, files: dict[str, dict]) -> None:
     """
     lake = run.lake
     record = {"commit": run.number, "run": run.id, **fingerprint(run)}
-    record |= {name: run.summary[name] for name in ("events", "songs")}
-    record["tables"] = {name: describe_table(run, name) for name in COLUMNS}
+    record |= {"events": run.summary["events"], "songs": run.summary["songs"]}
+    record["tables"] = {name: run.summary["tables"][name] for name in COLUMNS}
     record["files"] = files
     key = commit_key(run.number)
     data = json.dumps(record, indent=1).encode()
@@ -1271,20 +1283,6 @@ def make_commit(run: Run, files: dict[str, dict]) -> None:
     if lake.create(key, data):
         wrong = "this store overwrites what it should only create; choose another store"
         raise Stop(SETTINGS, f"{lake.name}: {wrong}")
-
-
-def describe_table(run: Run, name: str) -> dict[str, Any]:
-    """What a commit says of a table, so that a reader of the lake need not know this file."""
-    found = []
-    for column in run.schemas[name]:
-        kind = column.dataType.simpleString().upper()
-        found.append({"name": column.name, "type": kind, "comment": column.metadata["comment"]})
-    return {
-        "grain": (TABLES[name].__doc__ or "").partition("\n")[0],
-        "partitioned_by": run.partitions.get(name, []),
-        "columns": found,
-        **run.summary["tables"][name],
-    }
 
 
 def fingerprint(run: Run) -> dict[str, Any]:
@@ -1359,29 +1357,22 @@ WORD = r"[\x21-\x7e]*"
 ON_EMR = Path("/usr/share/aws/emr").is_dir()
 
 
-class Rule(NamedTuple):
-    """A setting: its section of dl.cfg, a pattern of right values, the same in words, a default."""
-
-    section: str
-    pattern: str
-    words: str
-    default: str = ""
-
-
-CREDENTIAL = Rule("AWS", WORD, "text without blanks")
-PLACE = Rule("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3a://bucket/prefix, without #, ; $ or <")
+# section of dl.cfg, pattern of right values, and the same in words
+CREDENTIAL = ("AWS", WORD, "text without blanks")
+PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3a://bucket/prefix, without #, ; $ or <")
 RULES = {
     "KEY": CREDENTIAL,
     "SECRET": CREDENTIAL,
     "TOKEN": CREDENTIAL,
-    "PROFILE": Rule("AWS", ".*", "the name of a profile"),
-    "REGION": Rule("AWS", "[a-z0-9-]*", "a region such as us-west-2"),
-    "ENDPOINT": Rule("AWS", r"(https?://[^/@\s]+/?)?", "a URL such as http://127.0.0.1:9000"),
+    "PROFILE": ("AWS", ".*", "the name of a profile"),
+    "REGION": ("AWS", "[a-z0-9-]*", "a region such as us-west-2"),
+    "ENDPOINT": ("AWS", r"(https?://[^/@\s]+/?)?", "a URL such as http://127.0.0.1:9000"),
     "INPUT": PLACE,
     "OUTPUT": PLACE,
-    "SONGS_PARTITION_BY": Rule("JOB", "year(,artist_id)?", "year or year,artist_id", "year"),
-    "MAX_REJECTED": Rule("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1", "0.01"),
+    "SONGS_PARTITION_BY": ("JOB", "year(,artist_id)?", "year or year,artist_id"),
+    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1"),
 }
+DEFAULTS = {"SONGS_PARTITION_BY": "year", "MAX_REJECTED": "0.01"}
 SWITCHES = {
     "dry_run": "check settings, access and file names; read and write nothing",
     "force": "rebuild even if nothing changed",
@@ -1411,8 +1402,8 @@ def flag_of(name: str) -> str:
     return f"--{name.lower().replace('_', '-')}"
 
 
-def read_config(path: Path, known: dict[str, str]) -> None:
-    """Adds the settings of a file to those known.
+def read_config(path: Path, known: dict[str, tuple[str, Path]]) -> None:
+    """Adds the settings of a file, and its name, to those known.
 
     Raises   Stop. Neither it nor a warning quotes a value, which may be a secret
     """
@@ -1423,19 +1414,19 @@ def read_config(path: Path, known: dict[str, str]) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise Stop(SETTINGS, f"{path} cannot be read as text: {type(error).__name__}") from None
     except configparser.Error as error:
-        line = getattr(error, "lineno", None) or error.errors[0][0]
+        line = getattr(error, "lineno", 0) or getattr(error, "errors")[0][0]  # noqa: B009
         wrong = "each line must be NAME = value, once, after a section header such as [DATA]"
         raise Stop(SETTINGS, f"{path}, line {line}: {wrong}") from None
     for section in parser.sections():
         for option, value in parser.items(section):
             name = option.upper()
-            if name not in RULES or RULES[name].section != section:
+            if name not in RULES or RULES[name][0] != section:
                 warn(f"{path}: an unknown setting is ignored; README.md lists the settings")
                 continue
             if re.fullmatch(r"""(["']).*\1""", value):
                 warn(f"{path}: [{section}] {name}: quotes ignored")
                 value = value[1:-1]
-            known[name] = value
+            known[name] = value, path
 
 
 def read_settings(arguments: list[str] | None = None) -> Settings:
@@ -1449,32 +1440,29 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (default: dl.cfg)")
-    for name, rule in RULES.items():
+    for name, (section, _, words) in RULES.items():
         # keys have no flag, because others could see them in `ps`
-        if rule.section != "AWS":
-            parser.add_argument(flag_of(name), metavar="VALUE", help=rule.words)
+        if section != "AWS":
+            parser.add_argument(flag_of(name), metavar="VALUE", help=words)
     for name, words in SWITCHES.items():
         parser.add_argument(flag_of(name), action="store_true", help=words)
     given = vars(parser.parse_args(arguments))
     config = given["config"] or Path("dl.cfg")
     if not given["config"] and not config.is_file():
         config = Path(__file__).resolve().with_name("dl.cfg")
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, Path]] = {}
     for file in (config, config.with_name("dl.local.cfg")):
         if file.is_file() or file == given["config"]:
             read_config(file, known)
     values: dict[str, Any] = {name: given[name] for name in SWITCHES}
-    for name, rule in RULES.items():
-        text, where, base = (
-            known.get(name, rule.default),
-            f"{config}: [{rule.section}] {name}",
-            config,
-        )
+    for name, (section, pattern, words) in RULES.items():
+        text, base = known.get(name, (DEFAULTS.get(name, ""), config))
+        where = f"{base}: [{section}] {name}"
         if given.get(name.lower()) is not None:
             text, where, base = given[name.lower()], flag_of(name), Path("dl.cfg")
-        if not re.fullmatch(rule.pattern, text):
-            raise Stop(SETTINGS, f"{where} must be {rule.words}")
-        values[name.lower()] = absolute(text, base.parent) if rule is PLACE else text
+        if not re.fullmatch(pattern, text):
+            raise Stop(SETTINGS, f"{where} must be {words}")
+        values[name.lower()] = absolute(text, base.parent) if section == "DATA" else text
     settings = Settings(**values)
     for dataset in ("song_data", "log_data"):
         # links are followed
@@ -1486,7 +1474,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
 
 def absolute(text: str, folder: Path) -> str:
     """A path as the job writes it everywhere: /folder, s3a://bucket/prefix, or s3:// on EMR."""
-    if text.startswith("s3"):
+    if re.match("s3a?://", text):
         return re.sub("^s3a?", "s3" if ON_EMR else "s3a", text.rstrip("/"))
     return os.path.abspath(folder / os.path.expanduser(text.removeprefix("file://")))
 
@@ -1511,32 +1499,24 @@ def warn(text: str) -> None:
     say(f"etl.py: warning: {text}", style=YELLOW, stream=sys.stderr)
 
 
-CHECK_KEY = "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA"
-CHECK_REGION = "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it"
-CHECK_NETWORK = "check [AWS] ENDPOINT and REGION, and the network"
-# what to do about an error that S3 names by a code
-S3_HINTS = {
-    "InvalidAccessKeyId": CHECK_KEY,
-    "SignatureDoesNotMatch": CHECK_KEY,
-    "InvalidToken": CHECK_KEY,
-    "ExpiredToken": "the credentials expired; sign in again, or renew [AWS] TOKEN",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong; correct it",
-    "AccessDenied": "this identity must be allowed to list and read INPUT, and to write OUTPUT",
-    "NoSuchBucket": "check the name of the bucket, and [AWS] ENDPOINT",
-    "PermanentRedirect": CHECK_REGION,
-    "AuthorizationHeaderMalformed": CHECK_REGION,
-    "IllegalLocationConstraintException": CHECK_REGION,
-}
-# what to do about an error whose type says enough
-TYPE_HINTS = {
-    "PermissionError": "this user may not read or write there",
-    "PermissionDeniedError": "this user may not read or write there",
-    "NotADirectoryError": "a file is where a folder should be; move it",
-    "FileExistsError": "a file is where a folder should be; move it",
-    "InvalidPathError": "rename the object: a part of its key is empty, . or .., or not UTF-8",
-    "EndpointConnectionError": CHECK_NETWORK,
-    "ConnectTimeoutError": CHECK_NETWORK,
-    "ParamValidationError": "check the name of the bucket",
+# what to do about an error, and S3's codes or the types of the errors that leave no doubt
+HINTS = {
+    "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA": (
+        "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"
+    ),
+    "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it": (
+        "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException"
+    ),
+    "the credentials expired; sign in again, or renew [AWS] TOKEN": "ExpiredToken",
+    "the clock of this machine is wrong; correct it": "RequestTimeTooSkewed",
+    "this identity must be allowed to list and read INPUT, and to write OUTPUT": "AccessDenied",
+    "check the name of the bucket, and [AWS] ENDPOINT": "NoSuchBucket ParamValidationError",
+    "check [AWS] ENDPOINT and REGION, and the network": (
+        "EndpointConnectionError ConnectTimeoutError"
+    ),
+    "this user may not read or write there": "PermissionError PermissionDeniedError",
+    "a file is where a folder should be; move it": "NotADirectoryError FileExistsError",
+    "rename the object: a part of its key is empty, . or .., or not UTF-8": "InvalidPathError",
 }
 
 
@@ -1569,11 +1549,11 @@ def explain(error: Exception, at: str) -> Stop:
     if isinstance(error, Stop):
         return error
     kind, code, words = root_cause(error)
-    if isinstance(error, Py4JNetworkError | ConnectionError):
+    if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
         return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
-    hint = S3_HINTS.get(code) or TYPE_HINTS.get(kind)
-    if hint:
-        return Stop(SETTINGS, f"{at}: {words}; {hint}")
+    for hint, names in HINTS.items():
+        if code in names.split() or kind in names.split():
+            return Stop(SETTINGS, f"{at}: {words}; {hint}")
     return Stop(FAILED, f"{at}: {kind}: {words}")
 
 
@@ -1607,8 +1587,8 @@ def connect(settings: Settings) -> Any:
         # its text may repeat a value of dl.cfg; the last two come from a credential_process
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
-    if not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "a key or token holds a blank or a line end; correct it"
+    if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
+        wrong = "KEY or SECRET is missing, or one holds a blank or a line end; correct [AWS]"
         raise Stop(SETTINGS, f"AWS credentials: {wrong}")
     if not keys and settings.output.startswith("s3"):
         looked = "dl.local.cfg, dl.cfg, the environment, ~/.aws, SSO, container and instance role"
@@ -1652,11 +1632,9 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     region = session.region_name or "us-east-1"
     client = bucket_in(region).meta.client
     answer = client.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1)
-    if not settings.region:
-        # each bucket may be in a region of its own
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        region = headers.get("x-amz-bucket-region", region)
-    bucket = bucket_in(region)
+    # each bucket may be in a region of its own, to which boto3 was redirected
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    bucket = bucket_in(headers.get("x-amz-bucket-region", region))
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
@@ -1664,7 +1642,7 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         credential_provider=Boto3CredentialProvider(session) if is_signed else None,
         client_options={"allow_http": True, "timeout": "120s"},
         # obstore reads AWS_* variables too: what they could change is set here for good
-        region=region,
+        region=bucket.meta.client.meta.region_name,
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
@@ -1730,6 +1708,7 @@ SHUFFLE_BYTES = 32 * 2**20
 # what the guarantees rest on; no setting of a user may change it
 GUARANTEES = {
     "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.caseSensitive": "true",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -1762,10 +1741,10 @@ LARGE_RUN = {
 }
 
 
-def spark_options(run: Run) -> dict[str, str]:
+def spark_options(run: Run) -> dict[str, Any]:
     """The settings that `python etl.py` starts Spark with."""
     size = sum(item.size for objects in run.manifest.values() for item in objects)
-    options = {**OPTIONS, **(SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)}
+    options: dict[str, Any] = OPTIONS | (SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)
     options["spark.sql.shuffle.partitions"] = str(size // SHUFFLE_BYTES + 1)
     options["spark.ui.showConsoleProgress"] = str(sys.stderr.isatty()).lower()
     if (run.source.bucket or run.lake.bucket) and not ON_EMR:
@@ -1793,7 +1772,7 @@ def start_spark(run: Run) -> SparkSession:
     for name, value in session_options.items():
         spark.conf.set(name, value)
     run.scratch = run.lake
-    if run.lake.bucket and spark.sparkContext.master.startswith("local"):
+    if run.lake.bucket and str(spark.sparkContext.master).startswith("local"):
         folder = SparkFiles.getRootDirectory()
         run.scratch = Location(f"file://{folder}", LocalStore(folder))
     return spark
@@ -1823,14 +1802,18 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
     try:
         spark = builder.getOrCreate()
     except Exception as error:
-        lines = b"".join(printed).decode(errors="replace")
-        said = re.search(r".*(Exception|Error)\b.*", lines) or [str(error)]
-        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {said[0]}") from error
+        words = root_cause(error)[2]
+        if "JAVA_GATEWAY_EXITED" in words:
+            # Java has said why; a line that repeats its options may hold a secret
+            text = re.sub("Picked up .*", "", b"".join(printed).decode(errors="replace"))
+            words = (re.search(r".*Exception\b.*", text) or [" ".join(text.split())])[0]
+        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {words}") from error
     finally:
         os.dup2(terminal, 2)
         os.close(writer)
     # an error is said in one line
     spark.sparkContext.setLogLevel("OFF")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     return spark
 
 
@@ -1848,15 +1831,15 @@ def main(arguments: list[str] | None = None) -> int:
     except Stop as stop:
         say(f"etl.py: {stop}", RED, sys.stderr)
         return stop.code
+    end = Stop(0, "")
     try:
         run_job(run)
-        stop = Stop(0, "")
     except Exception as error:
-        stop = explain(error, run.at)
+        end = explain(error, run.at)
         # without the words of the error, which may repeat a key
         frames = traceback.format_tb(error.__traceback__)
-        run.summary["traceback"] = "".join([*frames, str(stop)])
-    end_run(run, stop)
+        run.summary["traceback"] = "".join([*frames, str(end)])
+    end_run(run, end)
     return run.summary["exit"]
 
 

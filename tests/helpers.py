@@ -121,6 +121,12 @@ class Result:
         self.output = Path(output)
 
     @property
+    def error(self):
+        """The one line of an error; warnings stand before it."""
+        [line] = [line for line in self.err.splitlines() if "etl.py: warning: " not in line]
+        return line
+
+    @property
     def summary(self):
         return json.loads(max((self.output / "_etl" / "runs").iterdir()).read_text())
 
@@ -152,7 +158,7 @@ def without_spark(replace=setattr):
     """Lets a run do all of its work but Spark's: each table is one file, the first song object."""
 
     def process_song_data(spark, run):
-        content = run.source.read(run.manifest["song_data"].objects[0].key)
+        content = run.source.read(run.manifest["song_data"][0].key)
         for table in etl.COLUMNS:
             run.lake.write(f"{run.staging}/{table}/part-0.parquet", content)
             run.summary["tables"][table] = {"rows": 1}
@@ -280,7 +286,7 @@ class S3Server:
             f"SeaweedFS does not answer: {error}\n{(self.folder / 'weed.log').read_text()[-2000:]}"
         )
 
-    def config(self, folder, source, output, key=KEY, secret=SECRET, endpoint=None):
+    def config(self, folder, source, output, endpoint=None, key=KEY, secret=SECRET):
         path = folder / "s3.cfg"
         path.write_text(
             f"[AWS]\nKEY = {key}\nSECRET = {secret}\nREGION = us-east-1\n"

@@ -49,8 +49,7 @@ def test_every_rejected_line_is_kept_with_its_file_and_reason(job, tmp_path):
     unused = {"auth", "method", "registration", "status"}
     assert file in (first, second)
     assert json.loads(raw) == {name: conflict[name] for name in conflict.keys() - unused}
-    screen = " ".join(result.out.split())
-    assert f"2 page is missing, such as in {first}" in screen
+    assert f"2 log_data lines rejected: page is missing, such as in {first}" in result.err
     assert f"/_etl/quarantine/{result.summary['run']}" in result.out
 
 
@@ -64,10 +63,10 @@ def test_two_percent_malformed_is_refused_and_the_tables_stay(job, tmp_path, dat
         songs = [song(song_id=f"SO{number}") for number in range(49)]
         write_input(tmp_path / "in", [*songs, b"x"], [plays(5)])
     result = job(tmp_path / "in")
-    assert (result.code, len(result.err.splitlines())) == (3, 1)
-    assert f"/in/{dataset}: rejected 2.0% of the lines" in result.err
-    assert "more than MAX_REJECTED = 0.01; the published tables are unchanged" in result.err
-    assert "1  not a JSON object, such as in " in result.out
+    assert result.code == 3
+    assert f"/in/{dataset}: rejected 2.0% of the lines" in result.error
+    assert "more than MAX_REJECTED = 0.01; the published tables are unchanged" in result.error
+    assert f"1 {dataset} lines rejected: not a JSON object, such as in " in result.err
     assert [row["raw"] for row in result.quarantine()] == ["x"]
     assert result.summary["exit"] == 3
     assert table_files(result.output) == before
@@ -79,8 +78,8 @@ def test_a_day_of_events_on_one_line_counts_as_a_day(job, tmp_path):
     write_input(tmp_path / "in", [song()], [plays(200), [day]])
     result = job(tmp_path / "in")
     assert result.code == 3
-    assert "0.5% of the lines, 4.8% of the bytes" in result.err
-    assert "text after the JSON object, such as in log_data/2018/01-events.json" in result.out
+    assert "0.5% of the lines, 4.7% of the bytes" in result.error
+    assert "text after the JSON object, such as in log_data/2018/01-events.json" in result.err
 
 
 def test_a_share_is_compared_exactly(job, tmp_path):
@@ -99,8 +98,8 @@ def test_without_a_valid_song_the_run_is_refused(job, tmp_path):
 def test_without_a_play_the_run_is_refused_and_says_which_pages_there_are(job, tmp_path):
     write_input(tmp_path / "in", [song()], [[play(page="Home"), play(page="next_song")]])
     result = job(tmp_path / "in")
-    assert (result.code, len(result.err.splitlines())) == (3, 1)
-    assert "page is never NextSong, but Home (1), next_song (1)" in result.err
+    assert result.code == 3
+    assert "page is never NextSong, but Home (1), next_song (1)" in result.error
     assert "quarantine" not in result.out
 
 
@@ -113,7 +112,7 @@ def test_skipped_objects_and_used_fields_without_a_value_are_warnings_at_the_end
     assert result.code == 0
     skipped, missing = result.err.splitlines()
     assert f"log_data: {SKIPPED}" in skipped
-    assert "log_data: no accepted line has a value for length, location" in missing
+    assert "log_data: no accepted line has a value for location, length" in missing
     first = {"objects": 2, "first": "log_data/2018/b.csv"}
     assert result.summary["skipped"] == {"log_data": first}
 
@@ -131,8 +130,8 @@ def test_a_dataset_without_a_readable_object_is_an_error_that_says_what_is_there
         (folder / "c").write_text("page")
     (folder / "empty.json").touch()
     result = quick(*flags)
-    assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
-    assert f"/in/log_data: no file to read: {found}" in result.err
+    assert result.code == 2
+    assert f"/in/log_data: nothing to read: {found}" in result.error
 
 
 CHANGES = {
@@ -157,8 +156,8 @@ def test_an_object_that_changes_during_the_run_stops_it(quick, monkeypatch, chan
 
     monkeypatch.setattr(etl, "process_log_data", meddle)
     result = quick()
-    assert (result.code, len(result.err.splitlines())) == (1, 1)
-    assert f"INPUT changed during the run: {key}; run again; nothing is published" in result.err
+    assert result.code == 1
+    assert f"INPUT changed during the run: {key}; run again; nothing is published" in result.error
     assert table_files(result.output) == {}
 
 
@@ -185,7 +184,7 @@ def test_names_with_odd_characters_are_read_and_quarantined_under_their_name(job
     result = job(source, "--max-rejected", "0.5", output=tmp_path / "out 1%41")
     assert result.code == 0, result.err
     assert [row["file"] for row in result.quarantine()] == [read]
-    assert f"1  not a JSON object, such as in {read}" in result.out
+    assert f"not a JSON object, such as in {read}" in result.err
 
 
 @pytest.mark.parametrize("name", ["song_data/A/TR00000.json.gz", "log_data/a.json.gz"])
@@ -193,6 +192,5 @@ def test_an_object_that_cannot_be_read_to_its_end_fails_the_run_and_is_named(job
     source = write_input(tmp_path / "in", [song()], [plays(3)])
     (source / name).write_bytes(b"{}")
     result = job(source)
-    assert (result.code, len(result.err.splitlines())) == (1, 1), result.err
-    assert os.path.basename(name) in result.err
+    assert (result.code, name in result.error) == (1, True), result.err
     assert table_files(result.output) == {}

@@ -2,9 +2,9 @@
 
 import os
 
-import harness
 import pytest
-from helpers import KEY
+
+from tests.helpers import KEY, write_input
 
 # what careless parsers split, decode, expand or print: base64 with a colon and a blank
 CANARY = "wJalr/XUtnF%(x)s+EMI=K7MDENG:bPxRf iCYEX"
@@ -49,23 +49,22 @@ FORMS = {
 }
 
 
-def parts(secret):
-    """All runs of five characters, as they stand and in other cases."""
-    found = {secret[start : start + 5].lower() for start in range(len(secret) - 4)}
-    return found - {"%(x)s"}
-
-
-def check(text, *places):
-    """No part of the canary is in a text, but in names of places."""
+def check(text, *paths):
+    """No five characters of the canary are in a text, whatever their case, but in these paths."""
     text = text.lower()
-    for place in places:
-        text = text.replace(place.lower(), "")
-    assert [part for part in parts(CANARY) if part in text] == []
+    for path in paths:
+        text = text.replace(path.lower(), "")
+    parts = {CANARY[start : start + 5].lower() for start in range(len(CANARY) - 4)}
+    assert [part for part in parts - {"%(x)s"} if part in text] == []
+
+
+@pytest.fixture(autouse=True)
+def source(tmp_path):
+    write_input(tmp_path / "in", [b"version 1"], [[b"{}"]])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_line_of_dl_cfg_that_holds_a_secret_is_printed_or_kept(main, tmp_path, form):
-    harness.write_version(tmp_path / "in", 1)
     before = set(tmp_path.iterdir())
     for number, line in enumerate(LINES):
         name = line.partition("=")[0].strip()
@@ -75,10 +74,10 @@ def test_no_line_of_dl_cfg_that_holds_a_secret_is_printed_or_kept(main, tmp_path
         result = main("--dry-run")
         assert result.code in (0, 2), result.err
         # a folder may have any name, and is shown as a path
-        places = []
+        paths = []
         if name in ("INPUT", "OUTPUT"):
-            places = [str(tmp_path / CANARY), str(tmp_path / f"{line[len(name) + 3 :]} {CANARY}")]
-        check(result.out + result.err, *places)
+            paths = [str(tmp_path / CANARY), str(tmp_path / f"{line[len(name) + 3 :]} {CANARY}")]
+        check(result.out + result.err, *paths)
     assert set(tmp_path.iterdir()) == before
 
 
@@ -98,7 +97,6 @@ def test_no_value_of_aws_is_printed_or_kept_by_a_run_that_uses_it(
     main, answering, tmp_path, name, canary
 ):
     """A server that repeats the key in its answer changes nothing."""
-    harness.write_version(tmp_path / "in", 1)
     values = {
         "KEY": KEY,
         "SECRET": "ordinary",
@@ -112,13 +110,12 @@ def test_no_value_of_aws_is_printed_or_kept_by_a_run_that_uses_it(
     lines += ["[DATA]", "INPUT = in", "OUTPUT = s3://secrets/lake"]
     (tmp_path / "dl.cfg").write_text("\n".join(lines))
     result = main()
-    assert result.code == 2, result.err
-    assert len(result.err.splitlines()) == 1
+    assert result.code in (1, 2)
+    assert result.error == result.err.strip()
     check(result.out + result.err)
 
 
 def test_a_whole_run_keeps_no_setting_of_aws(main, tmp_path):
-    harness.write_version(tmp_path / "in", 1)
     secret = CANARY.replace(" ", "")
     text = "\n".join(LINES).replace("ordinary", secret).replace("TOKEN =", f"TOKEN = {secret}")
     (tmp_path / "dl.cfg").write_text(text)

@@ -208,7 +208,9 @@ def spark_for(request, spark):
 EXAMPLES = int(os.environ.get("EXAMPLES", "4"))
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(given_input=inputs())
 def test_generated_input_gives_the_reference_answers(
     check, spark_for, tmp_path_factory, given_input
