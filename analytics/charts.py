@@ -57,7 +57,7 @@ def number(value: float | None) -> str:
 
 
 def plural(count: float, noun: str) -> str:
-    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
+    return f"{number(count)} {noun}" if number(count) == "1" else f"{number(count)} {noun}s"
 
 
 def show_day(day: date) -> str:

@@ -239,7 +239,10 @@ def show_table(
         "kind": kind,
         "is_open": len(rows) <= OPEN_ROWS,
         "heads": [
-            {"text": name.replace("_", " "), "is_number": cell["is_number"] and name != bar}
+            {
+                "text": name.replace("_", " "),
+                "is_number": cell["is_number"] and name != bar and cell is not shown[0][0],
+            }
             for name, cell in zip(rows[0], shown[0])
         ],
         "rows": shown,

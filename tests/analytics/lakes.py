@@ -41,11 +41,11 @@ def write_table(db, output, table, rows, parts):
 def write_lake(output, source="/nowhere", songs_by=("year",), **tables):
     """An OUTPUT with these rows."""
     made = {}
-    partitions = {**etl.PARTITIONS, "songs": songs_by}
+    partitions = {"songplays": ("year", "month"), "time": ("year", "month"), "songs": songs_by}
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         for table in etl.COLUMNS:
-            rows, parts = tables.get(table, []), partitions.get(table, [])
+            rows, parts = tables.get(table, []), partitions.get(table, ())
             made[table] = write_table(db, output, table, rows, parts)
     plays, songs = made["songplays"]["rows"], made["songs"]["rows"]
     paths = sorted(output.rglob("*.parquet"))
