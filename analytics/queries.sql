@@ -165,7 +165,7 @@ ORDER BY songplays.level, users.level;
 -- name: level_history
 .print "\nWhen do listeners change their level?"
 -- One row per listener and stretch of plays at one level: the 20 listeners with the most plays, of
--- those with plays at more than one level.
+-- those with plays at more than one level, and at most 200 rows.
 WITH changed AS (
     SELECT user_id
     FROM songplays
@@ -192,7 +192,8 @@ SELECT
     count(*) AS plays
 FROM numbered
 GROUP BY user_id, level, stretch
-ORDER BY user_id, min(start_time);
+ORDER BY user_id, min(start_time)
+LIMIT 200;
 
 -- name: top_listeners
 .print "\nWho listens most?"

@@ -95,7 +95,8 @@ def count_figures(opened, clock=lambda play: play["start_time"]):
         .with_columns(stretch=pl.struct("user_id", "level").rle_id())
         .group_by("user_id", "stretch", maintain_order=True)
         .agg(pl.col("level").first(), PLAYS, first=day.min(), last=day.max())
-        .select("user_id", "level", "first", "last", "plays"),
+        .select("user_id", "level", "first", "last", "plays")
+        .head(200),
         "top_listeners": rank(
             with_users.group_by("user_id", "gender", "level_now").agg(
                 PLAYS, sessions=pl.col("session_id").n_unique(), last=day.max()
