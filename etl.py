@@ -1116,7 +1116,7 @@ class Run:
     manifest: dict[str, list[InputObject]]
     # of the commit that this run is to make
     number: int = 0
-    # what the run talks to now; an error names it
+    # what an error names: the location, or Spark
     at: str
 
     def __init__(self, settings: Settings):
@@ -1562,10 +1562,7 @@ def explain(error: Exception, at: str) -> Stop:
 
 @cache
 def connect(settings: Settings) -> Any:
-    """The boto3 session whose identity all clients share.
-
-    Raises   Stop; its text holds no value of [AWS]
-    """
+    """The boto3 session whose identity all clients share.  Raises Stop without a value of [AWS]."""
     # imported here, because local runs start faster without it
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -1575,11 +1572,11 @@ def connect(settings: Settings) -> Any:
         settings = settings._replace(key="", secret="", token="", profile="")
     try:
         session = boto3.Session(
-            aws_access_key_id=settings.key or None,
-            aws_secret_access_key=settings.secret or None,
-            aws_session_token=settings.token or None,
-            profile_name=settings.profile or None,
+            settings.key or None,
+            settings.secret or None,
+            settings.token or None,
             region_name=settings.region or os.environ.get("AWS_REGION"),
+            profile_name=settings.profile or None,
         )
         identity = session.get_credentials()
         keys = identity.get_frozen_credentials() if identity else ()
@@ -1588,12 +1585,11 @@ def connect(settings: Settings) -> Any:
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
     if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "KEY or SECRET is missing, or one holds a blank or a line end; correct [AWS]"
-        raise Stop(SETTINGS, f"AWS credentials: {wrong}")
+        wrong = "KEY or SECRET is missing, or one holds a blank or a line end"
+        raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS]")
     if not keys and settings.output.startswith("s3"):
-        looked = "dl.local.cfg, dl.cfg, the environment, ~/.aws, SSO, container and instance role"
         hint = "set [AWS] KEY and SECRET in dl.local.cfg, or sign in with `aws login`"
-        raise Stop(SETTINGS, f"AWS credentials: none in {looked}; {hint}")
+        raise Stop(SETTINGS, f"AWS credentials: none found; {hint}")
     return session
 
 
@@ -1647,8 +1643,6 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
         skip_signature=not is_signed,
-        s3_express=False,
-        conditional_put="etag",
     )
     return Location(uri, store, bucket)
 
@@ -1823,8 +1817,7 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the job; returns the exit code, and says what is wrong in one line on stderr.
 
-    Tests and other programs may call it. An active Spark session is used. It is left running, as is
-    one that the job starts; Java ends with the program.
+    An active Spark session is used, and left running; Java ends with the program.
     """
     try:
         run = Run(read_settings(arguments))

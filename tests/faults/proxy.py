@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0} by the test</Message></Error>"
-STATUS = {"SlowDown": 503, "AccessDenied": 403, "ExpiredToken": 400, "PermanentRedirect": 301}
+STATUS = {"SlowDown": 503, "AccessDenied": 403, "ExpiredToken": 400}
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -81,8 +81,6 @@ class Proxy(BaseHTTPRequestHandler):
 
     def answer(self, status, headers, data, length=None):
         self.send_response_only(status)
-        if self.server.region:
-            self.send_header("x-amz-bucket-region", self.server.region)
         for name, value in headers.items():
             if name.lower() not in ("connection", "content-length", "transfer-encoding"):
                 self.send_header(name, value)
@@ -116,14 +114,10 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def bad_store(endpoint: str, choose, region: str = ""):
-    """A server whose `endpoint` passes requests on; `fates` counts what it did instead.
-
-    It says that its buckets are in this region.
-    """
+def bad_store(endpoint: str, choose):
+    """A server whose `endpoint` passes requests on; `fates` counts what it did instead."""
     server = Server(("127.0.0.1", 0), Proxy)
     server.store, server.choose, server.fates = endpoint.removeprefix("http://"), choose, Counter()
-    server.region = region
     server.is_over, server.endpoint = threading.Event(), f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server

@@ -172,16 +172,6 @@ def test_an_output_that_is_a_file_is_named(quick, tmp_path, output):
     assert "a file is where a folder should be" in result.error
 
 
-@pytest.mark.parametrize("table", ["songs", "time"])
-def test_a_table_folder_that_is_a_file_loses_nothing(quick, contents, tmp_path, table):
-    (tmp_path / "output").mkdir()
-    (tmp_path / "output" / table).touch()
-    assert quick().code in (1, 2)
-    (tmp_path / "output" / table).unlink()
-    assert quick().code == 0
-    assert all(len(files) == 1 for files in contents().values())
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become somebody who may not write")
 def test_an_output_that_nobody_may_write_is_named(tmp_path):
     code = "import encodings.utf_8_sig, os, sys, etl; os.setuid(65534); sys.exit(etl.main())"

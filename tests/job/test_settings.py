@@ -2,9 +2,6 @@
 
 import configparser
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -64,18 +61,6 @@ def test_relative_paths_are_relative_to_the_file_and_on_the_command_line_to_the_
 def test_without_a_dl_cfg_here_the_one_beside_etl_py_counts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert etl.read_settings([]).input == str(SAMPLE)
-
-
-def test_a_link_to_etl_py_finds_the_dl_cfg_beside_the_file(tmp_path):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "job").mkdir()
-    (tmp_path / "job" / "etl.py").write_bytes(Path(etl.__file__).read_bytes())
-    (tmp_path / "job" / "dl.cfg").write_text("[DATA]\nINPUT =\n")
-    (tmp_path / "bin" / "etl").symlink_to("../job/etl.py")
-    command = [sys.executable, tmp_path / "bin" / "etl"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "job/dl.cfg: [DATA] INPUT must be" in done.stderr
 
 
 def test_values_are_taken_literally_and_a_bom_is_accepted(settings):
@@ -201,11 +186,6 @@ def test_a_wrong_value_of_dl_local_cfg_is_blamed_on_that_file(settings, tmp_path
     (tmp_path / "dl.local.cfg").write_text("[AWS]\nREGION = us west\n")
     with pytest.raises(etl.Stop, match=r"dl\.local\.cfg: \[AWS\] REGION must be"):
         settings(DATA)
-
-
-@pytest.mark.parametrize("text", ["0", "1", "1.0", "0.29", ".5", "0.000001"])
-def test_a_share_is_a_decimal_from_0_to_1(settings, text):
-    assert settings(DATA, "--max-rejected", text).max_rejected == text
 
 
 @pytest.mark.parametrize(
