@@ -283,7 +283,7 @@ FROM songs
 GROUP BY 1
 ORDER BY decade;
 
--- name: top_places
+-- name: top_locations
 .print "\nWhere are the listeners?"
 -- The location is the one at the play, so a listener who moved counts in each.
 SELECT location, count(DISTINCT user_id) AS listeners, count(*) AS plays

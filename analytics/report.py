@@ -116,7 +116,7 @@ GROUPS = {
         Section("sessions", bar="sessions"),
     ),
     "Where, and with what": (
-        Section("top_places", bar="listeners"),
+        Section("top_locations", bar="listeners"),
         Section("systems", bar="listeners"),
         Section("browsers", bar="listeners"),
     ),
@@ -206,7 +206,7 @@ def local_time_commands(zone: str) -> str:
 # ── Tables ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def show_cell(name: str, value: Any, place: int) -> Row:
+def show_cell(name: str, value: Any, position: int) -> Row:
     is_number = isinstance(value, (int, float)) and not name.endswith("_id")
     text = str(value)
     sort = ""
@@ -216,7 +216,7 @@ def show_cell(name: str, value: Any, place: int) -> Row:
         text = show_day(value)
         sort = str(value)
     if name in IN_ORDER:
-        sort = str(place)
+        sort = str(position)
     return {"text": text, "sort": sort, "is_number": is_number, "part": None, "is_top": False}
 
 
@@ -227,8 +227,8 @@ def show_table(
     most = max((row[bar] for row in rows), default=0) if bar else 0
     tops = leaders(rows, bar) if bar and ranked == bar else []
     shown = []
-    for place, row in enumerate(rows):
-        cells = [show_cell(name, value, place) for name, value in row.items()]
+    for position, row in enumerate(rows):
+        cells = [show_cell(name, value, position) for name, value in row.items()]
         for name, cell in zip(row, cells):
             if name == bar:
                 cell["part"] = round(row[bar] / most, 4) if most else 0
@@ -402,8 +402,8 @@ def make_report(lake: Lake, zone: str = "UTC") -> Report:
                 pictures[section.query] = (chart, title)
         groups.append({"title": name, "parts": parts})
     groups.append({"title": "The run", "parts": [counts_part(lake.commit)]})
-    for place, group in enumerate(groups):
-        group["id"] = f"group-{place}"
+    for position, group in enumerate(groups):
+        group["id"] = f"group-{position}"
     page = render(
         subtitle=subtitle(lake),
         clock_rule=clock_rule(lake, zone),

@@ -118,7 +118,7 @@ def count_figures(opened, clock=lambda play: play["start_time"]):
         .with_columns(decade=pl.col("decade").cast(pl.String).replace("0", "unknown"))
         .with_columns(pl.col("decade").str.replace(r"^(\d+)$", "${1}s"))
         .sort("decade"),
-        "top_places": rank(
+        "top_locations": rank(
             plays.group_by("location").agg(LISTENERS, PLAYS), "location", by=("listeners", "plays")
         ),
     }

@@ -75,8 +75,8 @@ def test_systems_and_browsers_are_those_that_user_agent_names(tmp_path):
     }
     rows = [play_row(number, user=number, agent=agent) for number, agent in enumerate(agents)]
     opened = lake.open_lake(str(write_lake(tmp_path / "lake", songplays=rows)))
-    for place, name in enumerate(("systems", "browsers")):
+    for position, name in enumerate(("systems", "browsers")):
         found = opened.rows(queries.read_queries()[name].sql)
         assert {tuple(row.values()) for row in found} == {
-            (both[place], 1, 1) for both in agents.values()
+            (both[position], 1, 1) for both in agents.values()
         }

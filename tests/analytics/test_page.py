@@ -70,12 +70,12 @@ def test_all_of_it_fits_and_axe_finds_nothing(browser, axe, width, scheme):
     assert browser.execute_cdp_cmd("Runtime.evaluate", ask)["result"]["value"] == []
 
 
-def sort_by(browser, section, place):
+def sort_by(browser, section, position):
     """Clicks on a column's header; returns the column."""
     table = f"#{section} > .table"
-    button = browser.find_element("css selector", f"{table} th:nth-child({place}) button")
+    button = browser.find_element("css selector", f"{table} th:nth-child({position}) button")
     browser.execute_script("arguments[0].click()", button)
-    cells = browser.find_elements("css selector", f"{table} tbody tr > :nth-child({place})")
+    cells = browser.find_elements("css selector", f"{table} tbody tr > :nth-child({position})")
     return [cell.text for cell in cells]
 
 

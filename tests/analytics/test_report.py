@@ -122,7 +122,7 @@ def test_text_of_the_data_stays_text(tmp_path):
     output = one_play_lake(tmp_path / "lake", HOSTILE, HOSTILE, location=HOSTILE)
     made = report.make_report(lake.open_lake(str(output)))
     assert made.page.count("<script") == 1 and "<img" not in made.page
-    assert HOSTILE in text_of(made.page, "top_places")
+    assert HOSTILE in text_of(made.page, "top_locations")
     for link in re.findall(r'href="data:text/csv([^"]*)"', made.page):
         assert not re.search(r'^"?=cmd', unquote(link), re.MULTILINE)
     for chart, title in made.pictures.values():
