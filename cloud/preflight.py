@@ -1,76 +1,44 @@
-"""What can be known of the places before anything is billed: that they exist, where, and whose."""
+"""What can be found out before anything costs money: that both buckets exist, where, and whose."""
 
 from __future__ import annotations
 
-from aws import SETTINGS, Aws, ClientError, Stop, error_code, join_key, split_s3
+from aws import SETTINGS, Stop, error_code, split_s3
+from botocore.exceptions import ClientError
+from stack import Lake
 
 
-def bucket_region(aws: Aws, bucket: str, **owner: str) -> str | None:
-    """The region of a bucket, which S3 tells even those who may not look in; None if none is so."""
+def bucket_region(lake: Lake, bucket: str, hint: str, **owner: str) -> str:
+    """A bucket's region; stops if the bucket cannot be used."""
     try:
-        answer = aws.ask("s3", "head_bucket", Bucket=bucket, **owner)
+        answer = lake.client("s3").head_bucket(Bucket=bucket, **owner)
     except ClientError as error:
-        if error_code(error) == "404":
-            return None
-        region = error.response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
-        if region is None:
+        if error_code(error) not in ("403", "404"):
             raise
-        if owner:
-            remedy = "name one of this account, or let its owner allow this identity"
-            raise Stop(SETTINGS, f"s3://{bucket}: not this account's bucket; {remedy}") from None
-        return region
-    return answer.get("BucketRegion") or aws.region
+        text = f"Bucket {bucket} does not exist, or it belongs to somebody else."
+        raise Stop(SETTINGS, f"{text} {hint}") from None
+    return str(answer.get("BucketRegion") or lake.region)
 
 
-def check_output_region(aws: Aws, region: str, output: str) -> None:
-    if region != aws.region:
-        remedy = f"run there (--region {region}), or choose another OUTPUT"
-        raise Stop(SETTINGS, f"{output}: its bucket is in {region}, not in {aws.region}; {remedy}")
+def check_output(lake: Lake) -> None:
+    bucket = split_s3(lake.output)[0]
+    hint = "Deploy the stack with another Bucket."
+    region = bucket_region(lake, bucket, hint, ExpectedBucketOwner=lake.outputs["Account"])
+    if region != lake.region:
+        raise Stop(SETTINGS, f"Bucket {bucket} is in {region}, the stack in {lake.region}. {hint}")
 
 
-def check_apart(source: str, output: str) -> None:
-    """OUTPUT may not be what the job reads."""
-    for side in ("song_data", "log_data"):
-        if f"{output}/".startswith(f"{source}/{side}/"):
-            raise Stop(SETTINGS, f"{output}: inside {source}/{side}; choose another OUTPUT")
-
-
-def check_input(aws: Aws, options) -> None:
-    """INPUT's bucket exists, and holds song_data/ and log_data/."""
-    bucket, prefix = split_s3(options.input)
-    region = bucket_region(aws, bucket)
-    if region is None:
-        raise Stop(SETTINGS, f"{options.input}: there is no such bucket; correct --input")
-    if region != aws.region and options.serverless:
-        remedy = f"use --region {region}, a cluster, or a copy of INPUT"
-        raise Stop(
-            SETTINGS,
-            f"{options.input}: its bucket is in {region}, and EMR Serverless reaches S3 of "
-            f"{aws.region} only; {remedy}",
-        )
-    if region != aws.region:
-        aws.say(f"{options.input} is in {region}: AWS bills its transfer to {aws.region}")
-    for side in ("song_data", "log_data"):
-        below = join_key(prefix, side) + "/"
-        try:
-            answer = aws.ask("s3", "list_objects_v2", Bucket=bucket, Prefix=below, MaxKeys=1)
-        except ClientError as error:
-            if error_code(error) != "AccessDenied":
-                raise
-            aws.say(f"{options.input}: this identity may not look in; the job's role decides")
-            return
+def check_input(lake: Lake, serverless: bool) -> None:
+    bucket, prefix = split_s3(lake.input)
+    hint = "Deploy the stack with another InputBucket or InputPrefix."
+    region = bucket_region(lake, bucket, hint)
+    if region != lake.region and serverless:
+        text = f"Bucket {bucket} is in {region}, out of reach for EMR Serverless in {lake.region}."
+        raise Stop(SETTINGS, f"{text} Deploy the stack there, or run without --serverless.")
+    for dataset in ("song_data", "log_data"):
+        below = f"{prefix}/{dataset}/".lstrip("/")
+        answer = lake.client("s3").list_objects_v2(Bucket=bucket, Prefix=below, MaxKeys=1)
         if not answer.get("Contents"):
-            remedy = "correct --input"
-            raise Stop(SETTINGS, f"{options.input}: nothing below {side}/ there; {remedy}")
-
-
-def check_places(aws: Aws, options) -> None:
-    """Stops before a run that could only fail."""
-    check_apart(options.input, options.output)
-    buckets = {split_s3(uri)[0]: uri for uri in (options.log, options.work, options.output)}
-    for bucket, uri in sorted(buckets.items()):
-        region = bucket_region(aws, bucket, ExpectedBucketOwner=aws.account)
-        if region is None:
-            raise Stop(SETTINGS, f"{uri}: there is no such bucket; `emr.py setup` creates it")
-        check_output_region(aws, region, uri)
-    check_input(aws, options)
+            raise Stop(SETTINGS, f"{lake.input} has no {dataset}/. {hint}")
+        if f"{lake.output}/".startswith(f"{lake.input}/{dataset}/"):
+            text = f"The tables in {lake.output} would be inside the input."
+            raise Stop(SETTINGS, f"{text} Deploy the stack with another Prefix.")

@@ -1,6 +1,6 @@
-"""Code for a run: etl.py and the Python packages that its driver needs, in a place of their own.
+"""The code of a run: etl.py, the Python packages that its driver needs, and the bootstrap script.
 
-The place is named for the content's hash, so that what a running job reads never changes.
+Each version has its own folder, so what a run reads never changes.
 """
 
 from __future__ import annotations
@@ -12,76 +12,59 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
-from aws import ROOT, SETTINGS, Aws, Stop, join_key, split_s3
+from aws import ROOT, SETTINGS, Stop, split_s3
+from stack import Lake
 
-# EMR Spark 8 has it, and EMR 7 beside its own 3.9
-PYTHON = "python3.11"
-# names of wheels that run there: Amazon Linux 2023 has glibc 2.34
+# the oldest Python that the packages are to run on; they do on newer ones too
+PYTHON = "3.11"
+# EMR's Amazon Linux 2023 has glibc 2.34
 PLATFORMS = {
     "ARM64": ["manylinux2014_aarch64", "manylinux_2_24_aarch64", "manylinux_2_28_aarch64"],
     "X86_64": ["manylinux2014_x86_64", "manylinux_2_24_x86_64", "manylinux_2_28_x86_64"],
 }
 
 
-class Code(NamedTuple):
-    """What a run reads, as s3:// URIs."""
-
-    script: str
-    packages: str
-    bootstrap: str
-
-
-def upload(aws: Aws, work: str, name: str, content: bytes) -> str:
-    """Puts a file below WORK/code/ and returns its URI."""
-    bucket, prefix = split_s3(work)
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    key = join_key(prefix, "code", digest, name)
-    # a stranger's bucket of that name would otherwise receive the code, and could change it
-    owner = {"ExpectedBucketOwner": aws.account}
-    aws.change("s3", "put_object", Bucket=bucket, Key=key, Body=content, **owner)
-    return f"s3://{bucket}/{key}"
-
-
-def upload_code(aws: Aws, work: str, architecture: str) -> Code:
-    return Code(
-        upload(aws, work, "etl.py", (ROOT / "etl.py").read_bytes()),
-        upload(aws, work, "packages.zip", packages(architecture)),
-        upload(aws, work, "bootstrap.sh", (ROOT / "cloud" / "bootstrap.sh").read_bytes()),
-    )
-
-
-def requirements() -> list[str]:
-    """What etl.py needs besides EMR's own pyspark, as requirements.txt pins it."""
-    lines = (ROOT / "requirements.txt").read_text().split()
-    return [line for line in lines if not line.startswith("pyspark")]
+def upload_code(lake: Lake, architecture: str) -> str:
+    """Uploads a version of the code, and returns its s3:// folder."""
+    files = {
+        "etl.py": (ROOT / "etl.py").read_bytes(),
+        "packages.zip": packages(architecture),
+        "bootstrap.sh": (ROOT / "cloud" / "bootstrap.sh").read_bytes(),
+    }
+    version = hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
+    bucket, prefix = split_s3(lake.code)
+    for name, content in files.items():
+        lake.client("s3").put_object(
+            Bucket=bucket,
+            Key=f"{prefix}/{version}/{name}",
+            Body=content,
+            # nobody else's bucket is to receive code that the job will run
+            ExpectedBucketOwner=lake.outputs["Account"],
+        )
+    print(f"Code version {version} is in {lake.code}/{version}/", flush=True)
+    return f"{lake.code}/{version}"
 
 
 def packages(architecture: str) -> bytes:
-    """A zip of the packages for EMR's Python, the same bytes each time.
+    """A zip of the packages, the same bytes each time.
 
-    They come from here and not from PyPI to the nodes, so that a subnet without a way out will do.
+    The nodes get them from S3 and not from PyPI, so a subnet without internet access will do.
     """
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    # Spark is EMR's own
+    wanted = [line for line in lines if not line.startswith(("#", "pyspark"))]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-compile", "--only-binary=:all:"]
-    command += ["--python-version", PYTHON.removeprefix("python")]
+    command += ["--no-compile", "--only-binary=:all:", "--python-version", PYTHON]
     for platform in PLATFORMS[architecture]:
         command += ["--platform", platform]
     with tempfile.TemporaryDirectory() as folder:
-        command += ["--target", folder, *requirements()]
+        command += ["--target", folder, *wanted]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            raise Stop(SETTINGS, pip_failure(done.stderr))
+            text = " ".join(done.stderr.split())[-300:]
+            raise Stop(SETTINGS, f"pip could not download the packages of the job: {text}")
         return zipped(Path(folder))
-
-
-def pip_failure(text: str) -> str:
-    if "No module named pip" in text:
-        remedy = f"run `{sys.executable} -m ensurepip`"
-        return f"this Python has no pip, which fetches the job's packages; {remedy}"
-    wanted = ", ".join(requirements())
-    return f"pip could not fetch {wanted}; check the network: {text.strip()[-300:]}"
 
 
 def zipped(folder: Path) -> bytes:
@@ -89,7 +72,7 @@ def zipped(folder: Path) -> bytes:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                # without the time of day, by which each zip would differ
+                # ZipInfo has a fixed date, so the same content makes the same zip
                 entry = zipfile.ZipInfo(str(path.relative_to(folder)))
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()

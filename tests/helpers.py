@@ -259,7 +259,7 @@ class S3Server:
     def bucket(self, name):
         """A new bucket, once the server answers."""
         client, error = self.client(), None
-        for _ in range(120):
+        for _ in range(1200):
             try:
                 client.create_bucket(Bucket=name)
                 return client

@@ -1,26 +1,63 @@
-"""What the tests of cloud/ share: requests on S3 written down, and AWS in this process."""
+"""AWS for the tests: requests on S3 written down, and the template on ministack."""
 
-import functools
 import gzip
 import http.client
 import http.server
 import json
-import re
+import shlex
 import threading
+import time
 import urllib.parse
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import boto3
-import botocore.client
-import botocore.loaders
-import botocore.session
-from botocore import xform_name
+from awscli.clidriver import create_clidriver
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from cfnlint.decode import cfn_yaml
 
-REGION, ACCOUNT = "us-west-2", "123456789012"
-INPUT, OUTPUT, BUCKET = "s3://source/in", "s3://lake/out", "lake"
-LOG = "emr/logs"
+from tests.helpers import ROOT
+
+REGION, ACCOUNT, STACK, BUCKET = "us-west-2", "123456789012", "sparkify", "lake"
+INPUT, OUTPUT, LOGS = "s3://source/in", "s3://lake/out", "emr/logs"
+COMMIT = "out/_etl/commits/000000001.json"
+# each option of the template chosen
+PARAMETERS = {
+    "Bucket": BUCKET,
+    "Prefix": "out",
+    "InputBucket": "source",
+    "InputPrefix": "in/",
+    "Subnets": "subnet-1,subnet-2",
+    "AlarmEmail": "you@example.com",
+    "KmsKey": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
+    "DailyCode": "0123456789abcdef",
+}
+APPLICATION = f"arn:aws:emr-serverless:{REGION}:{ACCOUNT}:/applications/00app"
+# marks the requests of the tests themselves
+OURS = Config(user_agent_extra="tests")
+
+
+def client(service: str, region: str = REGION):
+    return boto3.client(service, region_name=region, config=OURS)
+
+
+def put(key: str, content) -> None:
+    """Puts an object into the lake's bucket."""
+    client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+def put_logs(folder: str, spark: str, job: str) -> None:
+    """Logs as EMR leaves them: spark-submit sends both streams of the job to its stdout."""
+    if spark or job:
+        put(f"{folder}/stderr.gz", gzip.compress(spark.encode()))
+        put(f"{folder}/stdout.gz", gzip.compress(job.encode()))
+
+
+def aws_cli(command: str) -> int:
+    """Runs a command of the AWS CLI in this process, and returns its exit code."""
+    return create_clidriver().main(shlex.split(command)[1:])
 
 
 class Call(NamedTuple):
@@ -31,10 +68,6 @@ class Call(NamedTuple):
     prefix: str | None = None
 
 
-# queries of a bucket that are no listing
-UNKNOWN = {"location", "versions", "policy"}
-
-
 def calls_of(method: str, target: str, headers, body: bytes):
     """The IAM actions that an S3 request needs, by S3's service authorization reference."""
     path, _, query = target.partition("?")
@@ -43,10 +76,10 @@ def calls_of(method: str, target: str, headers, body: bytes):
     thing = f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
     if not key and method == "GET" and "uploads" in asked:
         yield Call("s3:ListBucketMultipartUploads", thing, asked.get("prefix"))
-    elif not key and method in ("GET", "HEAD") and not asked.keys() & UNKNOWN:
+    elif not key and method in ("GET", "HEAD") and not asked.keys() & {"versions", "policy"}:
         yield Call("s3:ListBucket", thing, asked.get("prefix"))
     elif not key and method == "POST" and "delete" in asked:
-        for item in ElementTree.fromstring(body).iterfind(".//{*}Key"):  # iter() knows no {*}
+        for item in ElementTree.fromstring(body).iterfind(".//{*}Key"):
             yield Call("s3:DeleteObject", f"{thing}/{item.text}")
     elif key and method == "DELETE" and "uploadId" in asked:
         yield Call("s3:AbortMultipartUpload", thing)
@@ -61,134 +94,134 @@ def calls_of(method: str, target: str, headers, body: bytes):
         raise ValueError(f"no IAM action is known for {method} {target}")
 
 
+def as_list(value) -> list:
+    return value if isinstance(value, list) else [value]
+
+
 def allows(statement: dict, call: Call) -> bool:
     conditions = statement.get("Condition", {}).get("StringLikeIfExists", {})
-    prefix = conditions.get("s3:prefix", "*")
+    prefixes = as_list(conditions.get("s3:prefix", "*"))
     return (
-        call.action in statement["Action"]
-        and any(fnmatchcase(call.resource, pattern) for pattern in statement["Resource"])
-        and (call.prefix is None or fnmatchcase(call.prefix, prefix))
+        call.action in as_list(statement["Action"])
+        and any(fnmatchcase(call.resource, each) for each in as_list(statement["Resource"]))
+        and (call.prefix is None or any(fnmatchcase(call.prefix, each) for each in prefixes))
     )
 
 
-class Recorder:
+def grants(policy: dict):
+    """Each action on each resource of a policy, as a statement of its own."""
+    for statement in policy["Statement"]:
+        for action in as_list(statement["Action"]):
+            for resource in as_list(statement["Resource"]):
+                yield {**statement, "Action": action, "Resource": resource}
+
+
+class Recorder(http.server.ThreadingHTTPServer):
     """Passes requests on to an S3 server and keeps what IAM would be asked for each."""
 
     def __init__(self, endpoint: str):
-        self.calls, server = set(), urllib.parse.urlsplit(endpoint).netloc
-        calls = self.calls
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                calls.update(calls_of(self.command, self.path, self.headers, body))
-                onward = http.client.HTTPConnection(server, timeout=60)
-                headers = {
-                    name: value for name, value in self.headers.items() if name.lower() != "expect"
-                }
-                onward.request(self.command, self.path, body, headers)
-                answer = onward.getresponse()
-                content = answer.read()
-                self.send_response_only(answer.status, answer.reason)
-                for name, value in answer.getheaders():
-                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                        self.send_header(name, value)
-                length = (
-                    answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
-                )
-                self.send_header("Content-Length", length or 0)
-                self.end_headers()
-                self.wfile.write(content)
-                onward.close()
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.calls = set()
+        self.onward = urllib.parse.urlsplit(endpoint).netloc
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
-class Recorded(NamedTuple):
-    """A run of the job from bucket `source` to `lake`: its requests, and what it left there."""
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
 
-    calls: set
-    objects: dict  # key -> content
-    endpoint: str
+    def handle_any(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.calls.update(calls_of(self.command, self.path, self.headers, body))
+        onward = http.client.HTTPConnection(self.server.onward, timeout=60)
+        headers = {name: self.headers[name] for name in self.headers if name.lower() != "expect"}
+        onward.request(self.command, self.path, body, headers)
+        answer = onward.getresponse()
+        content = answer.read()
+        self.send_response_only(answer.status, answer.reason)
+        length = len(content)
+        if self.command == "HEAD":
+            length = answer.getheader("Content-Length") or 0
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        self.wfile.write(content)
+        onward.close()
 
-    @property
-    def report(self) -> bytes:
-        return next(
-            content for key, content in self.objects.items() if key.startswith("out/_etl/runs/")
-        )
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
-
-# service models are parsed once for all sessions
-shared_loader = functools.cache(botocore.loaders.create_loader)
-
-
-def client(service: str):
-    return boto3.client(service, region_name=REGION)
-
-
-def fill(objects: dict) -> None:
-    """Puts a lake into the account's bucket."""
-    s3 = client("s3")
-    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    for key, content in objects.items():
-        s3.put_object(Bucket=BUCKET, Key=key, Body=content)
-
-
-def fill_input() -> None:
-    """A bucket that holds both sides of an input."""
-    s3 = client("s3")
-    s3.create_bucket(Bucket="source", CreateBucketConfiguration={"LocationConstraint": REGION})
-    for side in ("song_data", "log_data"):
-        s3.put_object(Bucket="source", Key=f"in/{side}/a.json", Body=b"{}")
+    def log_message(self, *arguments):
+        pass
 
 
-def put_logs(folder: str, spark: str, job: str) -> None:
-    """Logs as EMR leaves them: spark-submit sends both streams of the job to its stdout."""
-    for name, text in (("stderr", spark), ("stdout", job)):
-        if spark or job:
-            client("s3").put_object(
-                Bucket=BUCKET, Key=f"{folder}/{name}.gz", Body=gzip.compress(text.encode())
-            )
+def template() -> dict:
+    """The template, with CloudFormation's long forms, such as {"Ref": …}."""
+    return json.loads(json.dumps(cfn_yaml.load(ROOT / "cloud" / "lake.yaml")))
 
 
-def record(monkeypatch) -> list:
-    """Collects the requests that are really sent from now on: [(service.operation, parameters)]."""
-    sent, send = [], botocore.client.BaseClient._make_api_call
+def deployable() -> str:
+    """The template, as JSON, without the two resources that ministack does not know."""
+    whole = template()
+    for name in ("ServerlessApplication", "Budget"):
+        del whole["Resources"][name]
+    text = json.dumps(whole)
+    for reference, value in (
+        ('{"Fn::GetAtt": ["ServerlessApplication", "Arn"]}', f'"{APPLICATION}"'),
+        ('{"Ref": "ServerlessApplication"}', '"00app"'),
+        ("${ServerlessApplication.Arn}", APPLICATION),
+        ("${ServerlessApplication}", "00app"),
+    ):
+        text = text.replace(reference, value)
+    return text
 
-    def note(self, operation, parameters):
-        service = self.meta.service_model.service_name
-        # boto3 adds to the parameters while it sends them
-        sent.append((f"{service}.{xform_name(operation)}", dict(parameters)))
-        return send(self, operation, parameters)
 
-    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", note)
-    return sent
+def athena(query: str, workgroup: str = STACK) -> str:
+    """The last cell of a query's answer, in the stack's workgroup."""
+    service = boto3.client("athena")
+    started = service.start_query_execution(QueryString=query, WorkGroup=workgroup)
+    execution = {"QueryExecutionId": started["QueryExecutionId"]}
+    status = {"State": "QUEUED"}
+    while status["State"] in ("QUEUED", "RUNNING"):
+        time.sleep(0.2)
+        status = service.get_query_execution(**execution)["QueryExecution"]["Status"]
+    assert status["State"] == "SUCCEEDED", status
+    answer = service.get_query_results(**execution)["ResultSet"]["Rows"]
+    return answer[-1]["Data"][-1]["VarCharValue"]
 
 
-def is_change(name: str) -> bool:
-    return not re.match("get_|list_|describe_|head_", name.partition(".")[2])
+def deploy(name: str, **parameters: str) -> dict:
+    """Creates a stack on ministack and waits for its end; returns its description."""
+    given = parameters.items()
+    client("cloudformation").create_stack(
+        StackName=name,
+        TemplateBody=deployable(),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given],
+        Tags=[{"Key": "team", "Value": "data"}],
+    )
+    return settled(name)
+
+
+def settled(name: str) -> dict:
+    """A stack's description, once its operation has ended."""
+    while True:
+        (stack,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        if not stack["StackStatus"].endswith("IN_PROGRESS"):
+            return stack
+        time.sleep(0.05)
+
+
+def refusal(code: str, message: str, status: int = 400) -> ClientError:
+    answer = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
+    }
+    return ClientError(answer, "Operation")
 
 
 def changing(requests: list) -> list:
     """Those requests that change something."""
-    return [(name, parameters) for name, parameters in requests if is_change(name)]
-
-
-def parsed(text: str) -> list:
-    """The requests that a dry run printed: [(service.operation, parameters)]."""
-    decoder, found = json.JSONDecoder(), []
-    while "{\n" in text:
-        text = text[text.index("{\n") :]
-        request, end = decoder.raw_decode(text)
-        found += request.items()
-        text = text[end:]
-    return found
+    looks = ("get_", "list_", "describe_", "head_")
+    return [item for item in requests if not item[0].partition(".")[2].startswith(looks)]
