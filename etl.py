@@ -7,7 +7,7 @@
 Reads   INPUT/song_data/   one song per JSON file
         INPUT/log_data/    one app event per line
 Writes  OUTPUT/TABLE/      songplays, users, songs, artists, time, as Parquet;
-                           all five tables are published, or none
+                           all five tables are published together
         OUTPUT/_etl/       commits, run summaries, rejected lines
 
     python etl.py          on a laptop
@@ -286,10 +286,11 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
     stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
     counts = outcomes.get
-    span = F.col("ts").between(counts.pop("first_conflict"), counts.pop("last_conflict"))
+    first, last = counts.pop("first_conflict"), counts.pop("last_conflict")
     if counts["key_conflict"]:
-        # deduplicated once more, because Spark writes one table at a time; only where it matters
-        conflicts = dedupe_plays(plays.where(span)).where(F.col("outcome") == "key_conflict")
+        # Spark writes one table at a time, so these plays are deduplicated once more
+        span = plays.where(F.col("ts").between(first, last))
+        conflicts = dedupe_plays(span).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
     return counts
 
@@ -590,6 +591,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     rows = staged.groupBy("class").agg(*counts).collect()
     lines = Counter({row["class"]: row["lines"] for row in rows})
     sizes = Counter({row["class"]: row["bytes"] for row in rows})
+    # the summary of a run that is refused has these counts
     run.summary["songs" if dataset == "song_data" else "events"] = lines
     accepted = [row for row in rows if row["class"] in ACCEPTED]
     missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
@@ -600,6 +602,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
         rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
         quarantine(run, dataset, rejected)
         note_reasons(run, dataset, rejected)
+    # by bytes too, because a whole day of events may be on one line
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
         found = f"{float(by_lines):.1%} of the lines and {float(by_bytes):.1%} of the bytes"
@@ -827,7 +830,7 @@ TABLES = {
 
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
-# what is counted, its rows, its distinct keys, and its references to no row
+# table, rows, keys (distinct ones where that is cheap), and references to no row
 AUDIT = """
     SELECT 'users', count(*), count(DISTINCT user_id), 0 FROM {users}
     UNION ALL SELECT 'songs', count(*), count(DISTINCT song_id), 0 FROM {songs}
