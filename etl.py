@@ -1346,7 +1346,7 @@ def show_next_steps(run: Run) -> None:
     folder = os.path.relpath(analytics)
     python = "python" if shutil.which("python") == sys.executable else sys.executable
     say("\nNext:", BOLD)
-    if not importlib.util.find_spec("duckdb"):
+    if not importlib.util.find_spec("altair"):
         say(f"  {shlex.join([python, '-m', 'pip', 'install', '-r', f'{folder}/requirements.txt'])}")
     say(f"  {shlex.join([python, f'{folder}/report.py', run.lake.name])}")
 
