@@ -7,7 +7,7 @@
 Reads   INPUT/song_data/   one song per JSON file
         INPUT/log_data/    one app event per line
 Writes  OUTPUT/TABLE/      songplays, users, songs, artists, time, as Parquet;
-                           all five tables are published, or none
+                           all five tables are published together
         OUTPUT/_etl/       commits, run summaries, rejected lines
 
     python etl.py          on a laptop
@@ -46,7 +46,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import cache, reduce
 from pathlib import Path
@@ -194,7 +194,7 @@ def run_job(run: Run) -> None:
         if not settings.dry_run:
             newest, wrong = reconcile(run.lake)
             # taken before INPUT is listed: a run that commits on top has seen a newer INPUT
-            run.number = next_number(run.lake)
+            run.number = next_number(run.lake, wrong)
     with run.step("list", "Listing INPUT", settings.input):
         run.source = open_location(settings.input, settings)
         run.manifest = list_input(run)
@@ -228,9 +228,7 @@ def run_job(run: Run) -> None:
         check_unchanged(run)
     with run.step("publish", "Publishing", settings.output):
         make_commit(run, files)
-        _, wrong = reconcile(run.lake)
-        if wrong:
-            raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} disappeared during publishing")
+        publish(run)
 
 
 def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str, int]]:
@@ -286,10 +284,11 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
     stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
     counts = outcomes.get
-    span = F.col("ts").between(counts.pop("first_conflict"), counts.pop("last_conflict"))
+    first, last = counts.pop("first_conflict"), counts.pop("last_conflict")
     if counts["key_conflict"]:
-        # deduplicated once more, because Spark writes one table at a time; only where it matters
-        conflicts = dedupe_plays(plays.where(span)).where(F.col("outcome") == "key_conflict")
+        # Spark writes one table at a time, so these plays are deduplicated once more
+        span = plays.where(F.col("ts").between(first, last))
+        conflicts = dedupe_plays(span).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
     return counts
 
@@ -590,6 +589,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     rows = staged.groupBy("class").agg(*counts).collect()
     lines = Counter({row["class"]: row["lines"] for row in rows})
     sizes = Counter({row["class"]: row["bytes"] for row in rows})
+    # the summary of a run that is refused has these counts
     run.summary["songs" if dataset == "song_data" else "events"] = lines
     accepted = [row for row in rows if row["class"] in ACCEPTED]
     missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
@@ -600,6 +600,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
         rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
         quarantine(run, dataset, rejected)
         note_reasons(run, dataset, rejected)
+    # by bytes too, because a whole day of events may be on one line
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
         found = f"{float(by_lines):.1%} of the lines and {float(by_bytes):.1%} of the bytes"
@@ -827,7 +828,7 @@ TABLES = {
 
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
-# what is counted, its rows, its distinct keys, and its references to no row
+# table, rows, keys (distinct ones where that is cheap), and references to no row
 AUDIT = """
     SELECT 'users', count(*), count(DISTINCT user_id), 0 FROM {users}
     UNION ALL SELECT 'songs', count(*), count(DISTINCT song_id), 0 FROM {songs}
@@ -913,20 +914,19 @@ class Location(NamedTuple):
         # each of the parts sent at once takes 5 MB of memory
         obstore.put(self.store, key, data, max_concurrency=2)
 
-    def create(self, key: str, data: bytes) -> bool:
-        """Creates an object if there is none of that name; says whether it did."""
-        try:
-            if self.bucket:
+    def create(self, key: str, data: bytes) -> None:
+        """Creates an object, unless there is one of that name."""
+        if self.bucket:
+            with suppress(AlreadyExistsError):
                 obstore.put(self.store, key, data, mode="create", use_multipart=False)
-            else:
-                # obstore would need hard links, which many mounted file systems lack
-                file = Path(self.path, key)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with file.open("xb") as stream:
-                    stream.write(data)
-            return True
-        except (AlreadyExistsError, FileExistsError):
-            return False
+            return
+        # obstore would need hard links, which exFAT, SMB and many mounted stores lack
+        path = Path(self.path, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
 
     def move(self, source: str, target: str) -> None:
         """Gives a staged file its final name, unless another run has done so."""
@@ -1162,46 +1162,56 @@ def in_parallel(action: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
 # ── Publishing: stage, commit, reconcile ──────────────────────────────────────────────────────
 #
 #   OUTPUT/_etl/staging/NUMBER-RUN/    1. Spark writes the tables here, and they are audited
-#   OUTPUT/_etl/commits/NUMBER.json    2. lists all files of all tables; the first run to create
-#                                         it wins
+#   OUTPUT/_etl/commits/NUMBER.json    2. lists the files of all tables; the first run to create it
+#                                         wins
 #   OUTPUT/TABLE/…/cNUMBER-….parquet   3. reconcile() moves the staged files here, then deletes
 #                                         older ones
 #
-# Each run begins and ends with reconcile(), so it finishes what a killed run left. Names are never
-# reused: a reader that listed a deleted file gets an error, never other rows. The tables hold the
-# newest commit whose files are all there.
+# The tables hold what the newest commit lists. Each run begins and ends with reconcile(), so it
+# finishes what a killed run left. Names are never reused: a reader that listed a deleted file gets
+# an error, never other rows.
 
 OURS = re.compile(r".+/c\d{9}-[0-9a-f]{8}-\d{5,}\.parquet")
 COMMIT = re.compile(r"_etl/commits/\d{9}\.json")
-
-
-def newest_number(lake: Location) -> int:
-    """The number of the newest commit; 0 if there is none."""
-    keys = lake.list("_etl/commits")
-    return max((number_of(key) for key in keys if COMMIT.fullmatch(key)), default=0)
-
-
-def next_number(lake: Location) -> int:
-    """A number above all commits; names of files count too, in case `_etl/` was lost."""
-    return max([newest_number(lake), *map(number_of, list_tables(lake))]) + 1
+# a run that began earlier is taken for dead
+LONGEST_RUN = timedelta(days=1)
 
 
 def number_of(key: str) -> int:
-    """The number in the name of a commit, a file or a staging folder."""
-    return int(re.findall(r"(?<=[/c])\d{9}", key)[0])
+    """The number in the name of a commit, or of a table's file."""
+    return int(os.path.basename(key).lstrip("c")[:9])
 
 
 def commit_key(number: int) -> str:
     return f"_etl/commits/{number:09d}.json"
 
 
+def commit_numbers(lake: Location) -> list[int]:
+    """Numbers of all commits, newest first; some may be damaged."""
+    keys = lake.list("_etl/commits")
+    return sorted((number_of(key) for key in keys if COMMIT.fullmatch(key)), reverse=True)
+
+
 def read_commit(lake: Location, number: int) -> dict[str, Any]:
-    """A commit; one that is missing or damaged lists no files."""
+    """A commit; an empty one if it is missing, damaged or not yet written to its end."""
     with suppress(FileNotFoundError, ValueError):
         commit = json.loads(lake.read(commit_key(number)))
         if isinstance(commit, dict) and "files" in commit:
             return commit
-    return {"run": "", "files": {}}
+    return {}
+
+
+def newest_commit(lake: Location) -> dict[str, Any]:
+    """The newest commit that can be read; number 0, without files, if there is none."""
+    for number in commit_numbers(lake):
+        if commit := read_commit(lake, number):
+            return commit
+    return {"commit": 0, "files": {}}
+
+
+def next_number(lake: Location, wrong: list[str]) -> int:
+    """A number above those of all commits, lost ones too."""
+    return max([0, *commit_numbers(lake), *map(number_of, wrong)]) + 1
 
 
 def list_tables(lake: Location) -> dict[str, int]:
@@ -1217,34 +1227,46 @@ def list_tables(lake: Location) -> dict[str, int]:
     return {key: size for key, size in present.items() if OURS.fullmatch(key)}
 
 
-def reconcile(lake: Location) -> tuple[dict, list[str]]:
+def reconcile(lake: Location) -> tuple[dict[str, Any], list[str]]:
     """Makes the table folders hold just what the newest commit lists, and removes what is left.
 
-    Any run may repeat it from wherever another one stopped. Returns the commit, and the files that
-    are not as it says: lost, cut short, or of a commit that was lost. Only a new commit cures that.
+    Any run may repeat it from wherever another one stopped. Returns the commit, and what only a
+    new one can cure: its files that are lost or cut short, and later commits that are lost.
     """
-    number = newest_number(lake)
-    commit = read_commit(lake, number)
-    live = commit["files"]
-    missing = live.keys() - list_tables(lake).keys()
-    in_parallel(lambda key: lake.move(live[key]["staged"], key), missing)
+    commit = newest_commit(lake)
+    files = commit["files"]
     present = list_tables(lake)
-    lost = [key for key, file in live.items() if present.get(key) != file["bytes"]]
-    if number and not live:
-        lost = [commit_key(number)]
-    unlisted = present.keys() - live.keys()
-    # others are not for this commit to judge
-    older = {key for key in unlisted if number_of(key) < number}
-    if newest_number(lake) != number:
-        # another run has published meanwhile
+    missing = files.keys() - present.keys()
+    if missing:
+        in_parallel(lambda key: lake.move(files[key]["staged"], key), missing)
+        present = list_tables(lake)
+    lost = lost_files(files, present)
+    unlisted = present.keys() - files.keys()
+    superseded = {key for key in unlisted if number_of(key) <= commit["commit"]}
+    if newest_commit(lake) != commit:
+        # another run has published meanwhile, and these may be its files
         return reconcile(lake)
     # older files stay until the new ones are seen to be whole
     if not lost:
-        for folder in sorted({key.split("/")[2] for key in lake.list("_etl/staging")}):
-            if folder[:9].isdigit() and int(folder[:9]) <= number:
-                lake.delete_tree(f"_etl/staging/{folder}")
-        in_parallel(lake.delete, older)
-    return commit, [*lost, *sorted(unlisted - older)]
+        in_parallel(lake.delete_tree, abandoned_staging(lake, commit))
+        in_parallel(lake.delete, superseded)
+    lost_commits = {commit_key(number_of(key)) for key in unlisted - superseded}
+    return commit, [*sorted(lost_commits), *lost]
+
+
+def lost_files(files: dict[str, dict], present: dict[str, int]) -> list[str]:
+    """Files of a commit that are not there, or not whole."""
+    return [key for key, file in files.items() if present.get(key) != file["bytes"]]
+
+
+def abandoned_staging(lake: Location, commit: dict[str, Any]) -> list[str]:
+    """Staging of runs that can no longer commit, or that began more than LONGEST_RUN ago."""
+    later = f"{commit['commit'] + 1:09d}"
+    long_ago = f"{datetime.now(UTC) - LONGEST_RUN:%Y%m%dT%H%M%SZ}"
+    # their names are NUMBER-RUN, and RUN begins with its time
+    folders = {key.split("/")[2] for key in lake.list("_etl/staging")}
+    over = [name for name in sorted(folders) if name < later or name[10:] < long_ago]
+    return [f"_etl/staging/{name}" for name in over]
 
 
 def staged_files(run: Run) -> dict[str, dict[str, Any]]:
@@ -1262,28 +1284,42 @@ def staged_files(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def make_commit(run: Run, files: dict[str, dict]) -> None:
-    """Creates the commit that makes this run's staged tables the live ones.
+    """Creates the commit that makes this run's staged files the tables.
 
     Raises   Stop if another run made this commit first
     """
-    lake = run.lake
     record = {"commit": run.number, "run": run.id, **fingerprint(run)}
     record |= {"events": run.summary["events"], "songs": run.summary["songs"]}
     record["tables"] = {name: run.summary["tables"][name] for name in COLUMNS}
     record["files"] = files
-    key = commit_key(run.number)
     data = json.dumps(record, indent=1).encode()
     # from here on the commit may exist, so staging stays until we know
     run.summary["commit"] = run.number
-    # if the answer is lost, reading it back tells
-    with suppress(BaseError):
-        lake.create(key, data)
-    if read_commit(lake, run.number)["run"] != run.id:
+    failure: Exception = overtaken(run)
+    try:
+        run.lake.create(commit_key(run.number), data)
+    except (BaseError, OSError) as error:
+        failure = error
+    # it may be made although the answer was lost
+    if read_commit(run.lake, run.number).get("run") != run.id:
         run.summary["commit"] = None
-        raise Stop(FAILED, f"{lake.name}: commit {run.number} could not be made; run again")
-    if lake.create(key, data):
-        wrong = "this store overwrites what it should only create; choose another store"
-        raise Stop(SETTINGS, f"{lake.name}: {wrong}")
+        raise failure
+
+
+def overtaken(run: Run) -> Stop:
+    return Stop(OVERTAKEN, f"{run.lake.name}: another run made commit {run.number} first")
+
+
+def publish(run: Run) -> None:
+    """Makes the tables what this run's commit lists, or a newer one.
+
+    Raises   Stop if files or the commit were lost meanwhile
+    """
+    commit, wrong = reconcile(run.lake)
+    if commit["commit"] < run.number:
+        wrong.append(commit_key(run.number))
+    if wrong:
+        raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} disappeared during publishing")
 
 
 def fingerprint(run: Run) -> dict[str, Any]:
@@ -1343,7 +1379,7 @@ def show_next_steps(run: Run) -> None:
     folder = os.path.relpath(analytics)
     python = "python" if shutil.which("python") == sys.executable else sys.executable
     say("\nNext:", BOLD)
-    if not importlib.util.find_spec("duckdb"):
+    if not importlib.util.find_spec("altair"):
         say(f"  {shlex.join([python, '-m', 'pip', 'install', '-r', f'{folder}/requirements.txt'])}")
     say(f"  {shlex.join([python, f'{folder}/report.py', run.lake.name])}")
 
@@ -1758,11 +1794,15 @@ def start_spark(run: Run) -> SparkSession:
     """A session in UTC; off EMR it gets the identity and endpoints for S3."""
     run.at = "Spark"
     builder = SparkSession.builder.appName("sparkify-etl")
+    on_interrupt = signal.getsignal(signal.SIGINT)
     # under spark-submit Java runs already, with the settings of the user
     if "PYSPARK_GATEWAY_PORT" in os.environ or SparkSession.getActiveSession():
         spark = builder.getOrCreate()
     else:
         spark = start_java(builder.config(map=spark_options(run)), run.settings.verbose)
+    # Spark takes Ctrl-C for itself, and would end with a traceback
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, on_interrupt)
     session_options = dict(GUARANTEES)
     buckets = [place.bucket for place in (run.source, run.lake) if place.bucket]
     if buckets and not ON_EMR:
@@ -1849,9 +1889,8 @@ def end_run(run: Run, stop: Stop) -> None:
     if is_unpublished and code in (FAILED, SETTINGS):
         # a run that commits first removes what others have staged, which looks like any failure
         with suppress(Exception):
-            if newest_number(run.lake) >= run.number:
-                code = OVERTAKEN
-                error = f"{run.lake.name}: another run made commit {run.number} first"
+            if newest_commit(run.lake)["commit"] >= run.number:
+                code, error = OVERTAKEN, str(overtaken(run))
     if code in (FAILED, OVERTAKEN):
         error += "; run again to publish it" if summary["commit"] else "; nothing is published"
     summary.update(exit=code, error=error)

@@ -15,10 +15,9 @@ import to_postgres
 
 import etl
 from tests.analytics.lakes import HOSTILE, one_play_lake, play_row, write_lake
-from tests.helpers import ROOT, free_port
+from tests.helpers import free_port
 
 PASSWORD = "cana/ry+Pass%2Fword"
-PROGRAM = (sys.executable, str(ROOT / "analytics" / "to_postgres.py"))
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +71,16 @@ def as_text(rows):
     return sorted((tuple(map(str, row)) for row in rows), key=repr)
 
 
-def test_a_load_has_the_rows_comments_and_view_and_says_so(database, sample_tables, tmp_path):
-    command = [*PROGRAM, str(sample_tables), "--database", database]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_load_has_the_rows_comments_and_view_and_says_so(
+    database, sample_tables, monkeypatch, capsys
+):
+    arguments = ["to_postgres.py", str(sample_tables), "--database", database]
+    monkeypatch.setattr(sys, "argv", arguments)
+    to_postgres.main()
+    printed = capsys.readouterr().out
     opened = lake.open_lake(str(sample_tables))
     for table, described in opened.tables.items():
-        assert f"{table:<10}{described['rows']:>13,} rows" in done.stdout
+        assert f"{table:<10}{described['rows']:>13,} rows" in printed
         wanted = opened.db.execute(f"SELECT * FROM {table}").fetchall()
         assert as_text(ask(database, f'SELECT * FROM sparkify."{table}"')) == as_text(wanted)
     described = opened.tables["songplays"]
@@ -147,12 +149,15 @@ def test_somebody_else_s_table_of_the_same_name_is_left_alone(database, tmp_path
     assert ask(database, names) == [("users",)]
 
 
-def test_a_password_is_neither_accepted_on_the_command_line_nor_shown(database, tmp_path):
-    environment = {**os.environ, "PGPASSWORD": "wrong/Pass"}
+def test_a_password_is_neither_accepted_on_the_command_line_nor_shown(
+    database, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PGPASSWORD", "wrong/Pass")
     output = str(one_play_lake(tmp_path / "lake"))
     with_password = database.replace("postgres@", "postgres:wrong/Pass@")
     for uri, words in ((database, "authentication failed"), (with_password, "Use PGPASSWORD")):
-        command = [*PROGRAM, output, "--database", uri]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert words in done.stderr and "wrong/Pass" not in done.stderr
+        monkeypatch.setattr(sys, "argv", ["to_postgres.py", output, "--database", uri])
+        with pytest.raises(etl.Stop, match=words) as stop:
+            to_postgres.main()
+        assert stop.value.code == 2
+        assert "wrong/Pass" not in str(stop.value)

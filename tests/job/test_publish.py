@@ -161,17 +161,6 @@ def test_a_lost_answer_to_the_commit_is_settled_by_reading_it_back(quick, conten
     assert contents() == OLD
 
 
-def test_a_store_that_overwrites_is_refused(quick, monkeypatch):
-    def overwrite(self, key, data):
-        self.write(key, data)
-        return True
-
-    monkeypatch.setattr(etl.Location, "create", overwrite)
-    result = quick()
-    assert result.code == 2
-    assert "this store overwrites what it should only create" in result.error
-
-
 NO_LINKS = """
 #include <errno.h>
 int link(const char *a, const char *b) { errno = EPERM; return -1; }
