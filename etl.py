@@ -7,7 +7,7 @@
 Reads   INPUT/song_data/   one song per JSON file
         INPUT/log_data/    one app event per line
 Writes  OUTPUT/TABLE/      songplays, users, songs, artists, time, as Parquet;
-                           all five tables are published, or none
+                           all five tables are published together
         OUTPUT/_etl/       commits, run summaries, rejected lines
 
     python etl.py          on a laptop
@@ -37,6 +37,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import textwrap
 import threading
 import time
 import traceback
@@ -45,7 +46,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import cache, reduce
 from pathlib import Path
@@ -121,43 +122,43 @@ COLUMNS = {
         start_time  TIMESTAMP COMMENT 'when the play began, UTC; refers to time',
         user_id     BIGINT    COMMENT 'who listened; refers to users',
         level       STRING    COMMENT 'free or paid, at the time of the play',
-        song_id     STRING    COMMENT 'refers to songs; NULL if the catalogue lacks the track',
-        artist_id   STRING    COMMENT 'refers to artists; NULL if the catalogue lacks the track',
-        session_id  BIGINT    COMMENT 'the app session of the play; it has no table',
+        song_id     STRING    COMMENT 'refers to songs; NULL if no song matches',
+        artist_id   STRING    COMMENT 'refers to artists; NULL if no song matches',
+        session_id  BIGINT    COMMENT 'app session of the play; it has no table',
         location    STRING    COMMENT 'where the listener was, at the time of the play',
         user_agent  STRING    COMMENT 'browser of the listener, at the time of the play',
-        year        INT       COMMENT 'of start_time; a folder',
-        month       INT       COMMENT 'of start_time, 1 to 12; a folder'
+        year        INT       COMMENT 'of start_time; partition folder',
+        month       INT       COMMENT 'of start_time, 1 to 12; partition folder'
     """,
     "users": """
-        user_id    BIGINT COMMENT 'number of the user in the app',
+        user_id    BIGINT COMMENT 'user number in the app',
         first_name STRING COMMENT 'as of the latest event of the user',
         last_name  STRING COMMENT 'as of the latest event of the user',
         gender     STRING COMMENT 'F or M, as of the latest event of the user',
         level      STRING COMMENT 'free or paid, as of the latest event of the user'
     """,
     "songs": """
-        song_id   STRING COMMENT 'id of the song in the catalogue',
-        title     STRING COMMENT 'as the catalogue has it',
+        song_id   STRING COMMENT 'id in the song catalogue',
+        title     STRING COMMENT 'as in the song catalogue',
         artist_id STRING COMMENT 'refers to artists',
         duration  DOUBLE COMMENT 'seconds',
-        year      INT    COMMENT 'year of release, 0 when unknown; a folder'
+        year      INT    COMMENT 'year of release, 0 if unknown; partition folder'
     """,
     "artists": """
-        artist_id STRING COMMENT 'id of the artist in the catalogue',
-        name      STRING COMMENT 'as the catalogue has it',
-        location  STRING COMMENT 'where the artist comes from, in words',
+        artist_id STRING COMMENT 'id in the song catalogue',
+        name      STRING COMMENT 'as in the song catalogue',
+        location  STRING COMMENT 'where the artist comes from',
         latitude  DOUBLE COMMENT 'degrees, north is positive',
         longitude DOUBLE COMMENT 'degrees, east is positive'
     """,
     "time": """
-        start_time TIMESTAMP COMMENT 'an instant at which a play began, UTC',
+        start_time TIMESTAMP COMMENT 'when a play began, UTC',
         hour       INT       COMMENT '0 to 23, UTC',
         day        INT       COMMENT 'day of the month, 1 to 31, UTC',
         week       INT       COMMENT 'ISO 8601 week of the year, 1 to 53',
         weekday    INT       COMMENT '1 is Sunday, 7 is Saturday',
-        year       INT       COMMENT 'UTC; a folder',
-        month      INT       COMMENT '1 to 12, UTC; a folder'
+        year       INT       COMMENT 'UTC; partition folder',
+        month      INT       COMMENT '1 to 12, UTC; partition folder'
     """,
 }
 BY_MONTH = ("year", "month")
@@ -167,17 +168,17 @@ EVENT_CLASSES = {
     "songplays": "plays, one row each",
     "out_of_scope": "other events, such as page views and logins",
     "duplicate": "repeated copies of a play",
-    "key_conflict": "different plays that claim the key of another",
-    "invalid": "a value is missing or impossible",
-    "malformed": "not one JSON object, or a number is not one",
+    "key_conflict": "other plays with the key of a play that is kept",
+    "invalid": "a value is missing or out of range",
+    "malformed": "not one JSON object, or a field of a wrong type",
     "blank": "empty lines",
 }
 SONG_CLASSES = {
     "songs": "songs, one row each",
     "variant": "other records of a song that is kept",
     "duplicate": "repeated copies of a record",
-    "invalid": "a value is missing or impossible",
-    "malformed": "not one JSON object, or a number is not one",
+    "invalid": "a value is missing or out of range",
+    "malformed": "not one JSON object, or a field of a wrong type",
 }
 
 
@@ -193,27 +194,27 @@ def run_job(run: Run) -> None:
         if not settings.dry_run:
             newest, wrong = reconcile(run.lake)
             # taken before INPUT is listed: a run that commits on top has seen a newer INPUT
-            run.number = next_number(run.lake)
+            run.number = next_number(run.lake, wrong)
     with run.step("list", "Listing INPUT", settings.input):
         run.source = open_location(settings.input, settings)
         run.manifest = list_input(run)
     if settings.dry_run:
-        say("Dry run: settings, access and file names are fine; no file was read.")
+        say("Dry run: settings, access and file names are fine. The data was not read.")
         return
     if wrong:
         warn(f"{run.lake.name}: {wrong[0]} is lost or damaged; this run replaces it")
     is_current = all(newest.get(name) == value for name, value in fingerprint(run).items())
     if is_current and not wrong and not settings.force:
-        say(f"Nothing to do: commit {newest['commit']} has this input, settings and code.")
+        say(f"Nothing to do: commit {newest['commit']} has the same input, settings and code.")
         say(f"The tables are in {run.lake.name}. To rebuild them, add --force.")
         show_next_steps(run)
         return
-    with run.step("songs", "Reading songs and starting Spark", run.source.name):
-        # Java starts while the songs arrive: saves 1.4 s for 15,000 local songs, 5 s on S3
-        with ThreadPoolExecutor() as pool:
-            packing = pool.submit(pack_objects, run, "song_data", run.manifest["song_data"])
-            spark = start_spark(run)
-            packing.result()
+    # Java starts while the songs arrive: saves 1.4 s for 15,000 local songs, 5 s on S3
+    where = run.source.name
+    with run.step("songs", "Reading songs and starting Spark", where), ThreadPoolExecutor() as pool:
+        packing = pool.submit(pack_objects, run, "song_data", run.manifest["song_data"])
+        spark = start_spark(run)
+        packing.result()
     with run.step("tables", "Building the tables", "Spark"), ThreadPoolExecutor() as pool:
         songs = pool.submit(process_song_data, spark, run)
         plays, counts = process_log_data(spark, run)
@@ -227,9 +228,7 @@ def run_job(run: Run) -> None:
         check_unchanged(run)
     with run.step("publish", "Publishing", settings.output):
         make_commit(run, files)
-        _, wrong = reconcile(run.lake)
-        if wrong:
-            raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} was lost while it was published")
+        publish(run)
 
 
 def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str, int]]:
@@ -285,10 +284,11 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     deduped = observe_outcomes(dedupe_plays(matched), outcomes)
     stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
     counts = outcomes.get
-    span = F.col("ts").between(counts.pop("first_conflict"), counts.pop("last_conflict"))
+    first, last = counts.pop("first_conflict"), counts.pop("last_conflict")
     if counts["key_conflict"]:
-        # deduplicated once more, because Spark writes one table at a time; only where it matters
-        conflicts = dedupe_plays(plays.where(span)).where(F.col("outcome") == "key_conflict")
+        # Spark writes one table at a time, so these plays are deduplicated once more
+        span = plays.where(F.col("ts").between(first, last))
+        conflicts = dedupe_plays(span).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
     return counts
 
@@ -589,6 +589,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     rows = staged.groupBy("class").agg(*counts).collect()
     lines = Counter({row["class"]: row["lines"] for row in rows})
     sizes = Counter({row["class"]: row["bytes"] for row in rows})
+    # the summary of a run that is refused has these counts
     run.summary["songs" if dataset == "song_data" else "events"] = lines
     accepted = [row for row in rows if row["class"] in ACCEPTED]
     missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
@@ -599,11 +600,12 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
         rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
         quarantine(run, dataset, rejected)
         note_reasons(run, dataset, rejected)
+    # by bytes too, because a whole day of events may be on one line
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
-        found = f"{float(by_lines):.1%} of the lines, {float(by_bytes):.1%} of the bytes"
-        limit = f"more than MAX_REJECTED = {run.settings.max_rejected}"
-        message = f"{run.source.name}/{dataset}: rejected {found}, {limit}; {UNCHANGED}"
+        found = f"{float(by_lines):.1%} of the lines and {float(by_bytes):.1%} of the bytes"
+        limit = f"MAX_REJECTED = {run.settings.max_rejected} allows less"
+        message = f"{run.source.name}/{dataset}: rejected {found}; {limit}; {UNCHANGED}"
         raise Stop(REFUSED, message)
     return lines
 
@@ -614,7 +616,7 @@ def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
     reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
     for reason, lines, file in reasons.limit(3).collect():
         where = key_of(run.source, file)
-        run.warnings.append(f"{lines:,} {dataset} lines rejected: {reason}, such as in {where}")
+        run.warnings.append(f"{dataset}: rejected {lines:,} × {reason}, first in {where}")
 
 
 def rejected_share(counts: Counter[str]) -> Fraction:
@@ -627,8 +629,8 @@ def no_play(run: Run, lines: DataFrame) -> Stop:
     """Refuses logs without a play; says which pages there are."""
     pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
     most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
-    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "missing"
-    wrong = f"no line is a play: page is never NextSong, but {found}"
+    found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "none"
+    wrong = f"no plays: no line has page NextSong; pages found: {found}"
     return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
 
 
@@ -792,7 +794,7 @@ def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
 
 
 def songplays_table(deduped: DataFrame) -> DataFrame:
-    """Fact without measures: one row per NextSong event, matched to at most one song.
+    """Factless fact table: one row per NextSong event, matched to at most one song.
 
     Key      songplay_id, md5 hex of `userId|sessionId|itemInSession|ts`
     Source   match_plays, dedupe_plays
@@ -826,7 +828,7 @@ TABLES = {
 
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
-# what is counted, its rows, its distinct keys, and its references to no row
+# table, rows, keys (distinct ones where that is cheap), and references to no row
 AUDIT = """
     SELECT 'users', count(*), count(DISTINCT user_id), 0 FROM {users}
     UNION ALL SELECT 'songs', count(*), count(DISTINCT song_id), 0 FROM {songs}
@@ -869,7 +871,7 @@ def audit(spark: SparkSession, run: Run) -> None:
 
 def check(what: str, found: int, expected: int) -> None:
     if found != expected:
-        raise Stop(FAILED, f"audit: {what}: {found:,}, but {expected:,} are right")
+        raise Stop(FAILED, f"audit: {what}: found {found:,}, expected {expected:,}")
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
@@ -912,20 +914,19 @@ class Location(NamedTuple):
         # each of the parts sent at once takes 5 MB of memory
         obstore.put(self.store, key, data, max_concurrency=2)
 
-    def create(self, key: str, data: bytes) -> bool:
-        """Creates an object if there is none of that name; says whether it did."""
-        try:
-            if self.bucket:
+    def create(self, key: str, data: bytes) -> None:
+        """Creates an object, unless there is one of that name."""
+        if self.bucket:
+            with suppress(AlreadyExistsError):
                 obstore.put(self.store, key, data, mode="create", use_multipart=False)
-            else:
-                # obstore would need hard links, which many mounted file systems lack
-                file = Path(self.path, key)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with file.open("xb") as stream:
-                    stream.write(data)
-            return True
-        except (AlreadyExistsError, FileExistsError):
-            return False
+            return
+        # obstore would need hard links, which exFAT, SMB and many mounted stores lack
+        path = Path(self.path, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
 
     def move(self, source: str, target: str) -> None:
         """Gives a staged file its final name, unless another run has done so."""
@@ -986,14 +987,14 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
     for name in ("song_data", "log_data"):
         objects, skipped = list_dataset(run.source, name)
         manifest[name] = objects
-        found = "no such folder; INPUT must hold song_data and log_data"
+        found = "no such folder; INPUT must contain song_data and log_data"
         if skipped:
-            found = f"{len(skipped):,} skipped, such as {skipped[0]}; names must end in {SUFFIXES}"
+            found = f"skipped {len(skipped):,}, such as {skipped[0]}; names must end in {SUFFIXES}"
             run.warnings.append(f"{name}: {found}")
             run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
-            raise Stop(SETTINGS, f"{run.source.name}/{name}: nothing to read: {found}")
-        say(f"  {name}: {len(objects):,} to read")
+            raise Stop(SETTINGS, f"{run.source.name}/{name}: no file to read: {found}")
+        say(f"  {name}: {len(objects):,} files")
     return manifest
 
 
@@ -1116,7 +1117,7 @@ class Run:
     manifest: dict[str, list[InputObject]]
     # of the commit that this run is to make
     number: int = 0
-    # what the run talks to now; an error names it
+    # what an error names: the location, or Spark
     at: str
 
     def __init__(self, settings: Settings):
@@ -1161,46 +1162,56 @@ def in_parallel(action: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
 # ── Publishing: stage, commit, reconcile ──────────────────────────────────────────────────────
 #
 #   OUTPUT/_etl/staging/NUMBER-RUN/    1. Spark writes the tables here, and they are audited
-#   OUTPUT/_etl/commits/NUMBER.json    2. lists all files of all tables; the first run to create
-#                                         it wins
+#   OUTPUT/_etl/commits/NUMBER.json    2. lists the files of all tables; the first run to create it
+#                                         wins
 #   OUTPUT/TABLE/…/cNUMBER-….parquet   3. reconcile() moves the staged files here, then deletes
 #                                         older ones
 #
-# Each run begins and ends with reconcile(), so it finishes what a killed run left. Names are never
-# reused: a reader that listed a deleted file gets an error, never other rows. The tables hold the
-# newest commit whose files are all there.
+# The tables hold what the newest commit lists. Each run begins and ends with reconcile(), so it
+# finishes what a killed run left. Names are never reused: a reader that listed a deleted file gets
+# an error, never other rows.
 
 OURS = re.compile(r".+/c\d{9}-[0-9a-f]{8}-\d{5,}\.parquet")
 COMMIT = re.compile(r"_etl/commits/\d{9}\.json")
-
-
-def newest_number(lake: Location) -> int:
-    """The number of the newest commit; 0 if there is none."""
-    keys = lake.list("_etl/commits")
-    return max((number_of(key) for key in keys if COMMIT.fullmatch(key)), default=0)
-
-
-def next_number(lake: Location) -> int:
-    """A number above all commits; names of files count too, in case `_etl/` was lost."""
-    return max([newest_number(lake), *map(number_of, list_tables(lake))]) + 1
+# a run that began earlier is taken for dead
+LONGEST_RUN = timedelta(days=1)
 
 
 def number_of(key: str) -> int:
-    """The number in the name of a commit, a file or a staging folder."""
-    return int(re.findall(r"(?<=[/c])\d{9}", key)[0])
+    """The number in the name of a commit, or of a table's file."""
+    return int(os.path.basename(key).lstrip("c")[:9])
 
 
 def commit_key(number: int) -> str:
     return f"_etl/commits/{number:09d}.json"
 
 
+def commit_numbers(lake: Location) -> list[int]:
+    """Numbers of all commits, newest first; some may be damaged."""
+    keys = lake.list("_etl/commits")
+    return sorted((number_of(key) for key in keys if COMMIT.fullmatch(key)), reverse=True)
+
+
 def read_commit(lake: Location, number: int) -> dict[str, Any]:
-    """A commit; one that is missing or damaged lists no files."""
+    """A commit; an empty one if it is missing, damaged or not yet written to its end."""
     with suppress(FileNotFoundError, ValueError):
         commit = json.loads(lake.read(commit_key(number)))
         if isinstance(commit, dict) and "files" in commit:
             return commit
-    return {"run": "", "files": {}}
+    return {}
+
+
+def newest_commit(lake: Location) -> dict[str, Any]:
+    """The newest commit that can be read; number 0, without files, if there is none."""
+    for number in commit_numbers(lake):
+        if commit := read_commit(lake, number):
+            return commit
+    return {"commit": 0, "files": {}}
+
+
+def next_number(lake: Location, wrong: list[str]) -> int:
+    """A number above those of all commits, lost ones too."""
+    return max([0, *commit_numbers(lake), *map(number_of, wrong)]) + 1
 
 
 def list_tables(lake: Location) -> dict[str, int]:
@@ -1216,34 +1227,46 @@ def list_tables(lake: Location) -> dict[str, int]:
     return {key: size for key, size in present.items() if OURS.fullmatch(key)}
 
 
-def reconcile(lake: Location) -> tuple[dict, list[str]]:
+def reconcile(lake: Location) -> tuple[dict[str, Any], list[str]]:
     """Makes the table folders hold just what the newest commit lists, and removes what is left.
 
-    Any run may repeat it from wherever another one stopped. Returns the commit, and the files that
-    are not as it says: lost, cut short, or of a commit that was lost. Only a new commit cures that.
+    Any run may repeat it from wherever another one stopped. Returns the commit, and what only a
+    new one can cure: its files that are lost or cut short, and later commits that are lost.
     """
-    number = newest_number(lake)
-    commit = read_commit(lake, number)
-    live = commit["files"]
-    missing = live.keys() - list_tables(lake).keys()
-    in_parallel(lambda key: lake.move(live[key]["staged"], key), missing)
+    commit = newest_commit(lake)
+    files = commit["files"]
     present = list_tables(lake)
-    lost = [key for key, file in live.items() if present.get(key) != file["bytes"]]
-    if number and not live:
-        lost = [commit_key(number)]
-    unlisted = present.keys() - live.keys()
-    # others are not for this commit to judge
-    older = {key for key in unlisted if number_of(key) < number}
-    if newest_number(lake) != number:
-        # another run has published meanwhile
+    missing = files.keys() - present.keys()
+    if missing:
+        in_parallel(lambda key: lake.move(files[key]["staged"], key), missing)
+        present = list_tables(lake)
+    lost = lost_files(files, present)
+    unlisted = present.keys() - files.keys()
+    superseded = {key for key in unlisted if number_of(key) <= commit["commit"]}
+    if newest_commit(lake) != commit:
+        # another run has published meanwhile, and these may be its files
         return reconcile(lake)
     # older files stay until the new ones are seen to be whole
     if not lost:
-        for folder in sorted({key.split("/")[2] for key in lake.list("_etl/staging")}):
-            if folder[:9].isdigit() and int(folder[:9]) <= number:
-                lake.delete_tree(f"_etl/staging/{folder}")
-        in_parallel(lake.delete, older)
-    return commit, [*lost, *sorted(unlisted - older)]
+        in_parallel(lake.delete_tree, abandoned_staging(lake, commit))
+        in_parallel(lake.delete, superseded)
+    lost_commits = {commit_key(number_of(key)) for key in unlisted - superseded}
+    return commit, [*sorted(lost_commits), *lost]
+
+
+def lost_files(files: dict[str, dict], present: dict[str, int]) -> list[str]:
+    """Files of a commit that are not there, or not whole."""
+    return [key for key, file in files.items() if present.get(key) != file["bytes"]]
+
+
+def abandoned_staging(lake: Location, commit: dict[str, Any]) -> list[str]:
+    """Staging of runs that can no longer commit, or that began more than LONGEST_RUN ago."""
+    later = f"{commit['commit'] + 1:09d}"
+    long_ago = f"{datetime.now(UTC) - LONGEST_RUN:%Y%m%dT%H%M%SZ}"
+    # their names are NUMBER-RUN, and RUN begins with its time
+    folders = {key.split("/")[2] for key in lake.list("_etl/staging")}
+    over = [name for name in sorted(folders) if name < later or name[10:] < long_ago]
+    return [f"_etl/staging/{name}" for name in over]
 
 
 def staged_files(run: Run) -> dict[str, dict[str, Any]]:
@@ -1261,28 +1284,42 @@ def staged_files(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def make_commit(run: Run, files: dict[str, dict]) -> None:
-    """Creates the commit that makes this run's staged tables the live ones.
+    """Creates the commit that makes this run's staged files the tables.
 
     Raises   Stop if another run made this commit first
     """
-    lake = run.lake
     record = {"commit": run.number, "run": run.id, **fingerprint(run)}
     record |= {"events": run.summary["events"], "songs": run.summary["songs"]}
     record["tables"] = {name: run.summary["tables"][name] for name in COLUMNS}
     record["files"] = files
-    key = commit_key(run.number)
     data = json.dumps(record, indent=1).encode()
     # from here on the commit may exist, so staging stays until we know
     run.summary["commit"] = run.number
-    # if the answer is lost, reading it back tells
-    with suppress(BaseError):
-        lake.create(key, data)
-    if read_commit(lake, run.number)["run"] != run.id:
+    failure: Exception = overtaken(run)
+    try:
+        run.lake.create(commit_key(run.number), data)
+    except (BaseError, OSError) as error:
+        failure = error
+    # it may be made although the answer was lost
+    if read_commit(run.lake, run.number).get("run") != run.id:
         run.summary["commit"] = None
-        raise Stop(FAILED, f"{lake.name}: commit {run.number} could not be made; run again")
-    if lake.create(key, data):
-        wrong = "this store overwrites what it should only create; choose another store"
-        raise Stop(SETTINGS, f"{lake.name}: {wrong}")
+        raise failure
+
+
+def overtaken(run: Run) -> Stop:
+    return Stop(OVERTAKEN, f"{run.lake.name}: another run made commit {run.number} first")
+
+
+def publish(run: Run) -> None:
+    """Makes the tables what this run's commit lists, or a newer one.
+
+    Raises   Stop if files or the commit were lost meanwhile
+    """
+    commit, wrong = reconcile(run.lake)
+    if commit["commit"] < run.number:
+        wrong.append(commit_key(run.number))
+    if wrong:
+        raise Stop(FAILED, f"{run.lake.name}: {wrong[0]} disappeared during publishing")
 
 
 def fingerprint(run: Run) -> dict[str, Any]:
@@ -1310,9 +1347,9 @@ def show_run(run: Run) -> None:
         made = summary["tables"][table]
         size = made["bytes"] // 1000
         say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
-    say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song of the catalogue.")
+    say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song.")
     if events["ambiguous"]:
-        say(f"{events['ambiguous']:,} match several songs; the smallest song_id is taken.")
+        say(f"{events['ambiguous']:,} of them match several songs; the smallest song_id is used.")
     show_warnings(run)
     seconds = summary["seconds"]
     say(f"\nTook {sum(seconds.values()):.1f} s ({seconds['tables']:.1f} s building tables).")
@@ -1342,7 +1379,7 @@ def show_next_steps(run: Run) -> None:
     folder = os.path.relpath(analytics)
     python = "python" if shutil.which("python") == sys.executable else sys.executable
     say("\nNext:", BOLD)
-    if not importlib.util.find_spec("duckdb"):
+    if not importlib.util.find_spec("altair"):
         say(f"  {shlex.join([python, '-m', 'pip', 'install', '-r', f'{folder}/requirements.txt'])}")
     say(f"  {shlex.join([python, f'{folder}/report.py', run.lake.name])}")
 
@@ -1358,8 +1395,8 @@ ON_EMR = Path("/usr/share/aws/emr").is_dir()
 
 
 # section of dl.cfg, pattern of right values, and the same in words
-CREDENTIAL = ("AWS", WORD, "text without blanks")
-PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3a://bucket/prefix, without #, ; $ or <")
+CREDENTIAL = ("AWS", WORD, "text without spaces")
+PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3://bucket/prefix, without #, ; $ or <")
 RULES = {
     "KEY": CREDENTIAL,
     "SECRET": CREDENTIAL,
@@ -1370,11 +1407,11 @@ RULES = {
     "INPUT": PLACE,
     "OUTPUT": PLACE,
     "SONGS_PARTITION_BY": ("JOB", "year(,artist_id)?", "year or year,artist_id"),
-    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a share from 0 to 1"),
+    "MAX_REJECTED": ("JOB", r"0?\.\d+|[01](\.0*)?", "a number from 0 to 1"),
 }
 DEFAULTS = {"SONGS_PARTITION_BY": "year", "MAX_REJECTED": "0.01"}
 SWITCHES = {
-    "dry_run": "check settings, access and file names; read and write nothing",
+    "dry_run": "check settings, access and file names; read no data, write nothing",
     "force": "rebuild even if nothing changed",
     "verbose": "show Spark's log, and tracebacks",
 }
@@ -1468,7 +1505,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         # links are followed
         outer = os.path.realpath(f"{settings.input}/{dataset}")
         if f"{os.path.realpath(settings.output)}/".startswith(f"{outer}/"):
-            raise Stop(SETTINGS, f"OUTPUT is in {dataset} of INPUT; name a folder outside it")
+            raise Stop(SETTINGS, f"OUTPUT is inside INPUT's {dataset}; choose a folder outside it")
     return settings
 
 
@@ -1496,7 +1533,10 @@ def say(text: str, style: str = "", stream: Any = None) -> None:
 
 
 def warn(text: str) -> None:
-    say(f"etl.py: warning: {text}", style=YELLOW, stream=sys.stderr)
+    text = f"etl.py: warning: {text}"
+    if sys.stderr.isatty():
+        text = textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False)
+    say(text, YELLOW, sys.stderr)
 
 
 # what to do about an error, and S3's codes or the types of the errors that leave no doubt
@@ -1504,11 +1544,11 @@ HINTS = {
     "check [AWS] KEY and SECRET, and TOKEN if KEY begins with ASIA": (
         "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"
     ),
-    "the bucket is in another region; leave [AWS] REGION empty, and S3 is asked for it": (
+    "the bucket is in another region; leave [AWS] REGION empty to look it up": (
         "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException"
     ),
     "the credentials expired; sign in again, or renew [AWS] TOKEN": "ExpiredToken",
-    "the clock of this machine is wrong; correct it": "RequestTimeTooSkewed",
+    "set the clock of this machine": "RequestTimeTooSkewed",
     "this identity must be allowed to list and read INPUT, and to write OUTPUT": "AccessDenied",
     "check the name of the bucket, and [AWS] ENDPOINT": "NoSuchBucket ParamValidationError",
     "check [AWS] ENDPOINT and REGION, and the network": (
@@ -1550,7 +1590,7 @@ def explain(error: Exception, at: str) -> Stop:
         return error
     kind, code, words = root_cause(error)
     if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
-        return Stop(FAILED, f"{at}: Java ended during the run; it may have lacked memory ({words})")
+        return Stop(FAILED, f"{at}: Java exited during the run, perhaps out of memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
             return Stop(SETTINGS, f"{at}: {words}; {hint}")
@@ -1562,10 +1602,7 @@ def explain(error: Exception, at: str) -> Stop:
 
 @cache
 def connect(settings: Settings) -> Any:
-    """The boto3 session whose identity all clients share.
-
-    Raises   Stop; its text holds no value of [AWS]
-    """
+    """The boto3 session whose identity all clients share.  Raises Stop without a value of [AWS]."""
     # imported here, because local runs start faster without it
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -1575,11 +1612,11 @@ def connect(settings: Settings) -> Any:
         settings = settings._replace(key="", secret="", token="", profile="")
     try:
         session = boto3.Session(
-            aws_access_key_id=settings.key or None,
-            aws_secret_access_key=settings.secret or None,
-            aws_session_token=settings.token or None,
-            profile_name=settings.profile or None,
+            settings.key or None,
+            settings.secret or None,
+            settings.token or None,
             region_name=settings.region or os.environ.get("AWS_REGION"),
+            profile_name=settings.profile or None,
         )
         identity = session.get_credentials()
         keys = identity.get_frozen_credentials() if identity else ()
@@ -1588,12 +1625,11 @@ def connect(settings: Settings) -> Any:
         wrong = type(error).__name__
         raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS], or sign in") from None
     if not all(keys[:2]) or not all(re.fullmatch(WORD, text or "") for text in keys[:3]):
-        wrong = "KEY or SECRET is missing, or one holds a blank or a line end; correct [AWS]"
-        raise Stop(SETTINGS, f"AWS credentials: {wrong}")
+        wrong = "KEY or SECRET is missing, or contains a space or line break"
+        raise Stop(SETTINGS, f"AWS credentials: {wrong}; correct [AWS]")
     if not keys and settings.output.startswith("s3"):
-        looked = "dl.local.cfg, dl.cfg, the environment, ~/.aws, SSO, container and instance role"
         hint = "set [AWS] KEY and SECRET in dl.local.cfg, or sign in with `aws login`"
-        raise Stop(SETTINGS, f"AWS credentials: none in {looked}; {hint}")
+        raise Stop(SETTINGS, f"AWS credentials: none found; {hint}")
     return session
 
 
@@ -1604,7 +1640,7 @@ def open_location(text: str, settings: Settings) -> Location:
     if text == settings.output:
         Path(text).mkdir(parents=True, exist_ok=True)
     elif not Path(text).is_dir():
-        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must hold song_data and log_data")
+        raise Stop(SETTINGS, f"{text}: no such folder; INPUT must contain song_data and log_data")
     return Location(f"file://{text}", LocalStore(text))
 
 
@@ -1648,8 +1684,6 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
         skip_signature=not is_signed,
-        s3_express=False,
-        conditional_put="etag",
     )
     return Location(uri, store, bucket)
 
@@ -1760,11 +1794,15 @@ def start_spark(run: Run) -> SparkSession:
     """A session in UTC; off EMR it gets the identity and endpoints for S3."""
     run.at = "Spark"
     builder = SparkSession.builder.appName("sparkify-etl")
+    on_interrupt = signal.getsignal(signal.SIGINT)
     # under spark-submit Java runs already, with the settings of the user
     if "PYSPARK_GATEWAY_PORT" in os.environ or SparkSession.getActiveSession():
         spark = builder.getOrCreate()
     else:
         spark = start_java(builder.config(map=spark_options(run)), run.settings.verbose)
+    # Spark takes Ctrl-C for itself, and would end with a traceback
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, on_interrupt)
     session_options = dict(GUARANTEES)
     buckets = [place.bucket for place in (run.source, run.lake) if place.bucket]
     if buckets and not ON_EMR:
@@ -1824,8 +1862,7 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the job; returns the exit code, and says what is wrong in one line on stderr.
 
-    Tests and other programs may call it. An active Spark session is used. It is left running, as is
-    one that the job starts; Java ends with the program.
+    An active Spark session is used, and left running; Java ends with the program.
     """
     try:
         run = Run(read_settings(arguments))
@@ -1852,9 +1889,8 @@ def end_run(run: Run, stop: Stop) -> None:
     if is_unpublished and code in (FAILED, SETTINGS):
         # a run that commits first removes what others have staged, which looks like any failure
         with suppress(Exception):
-            if newest_number(run.lake) >= run.number:
-                code = OVERTAKEN
-                error = f"{run.lake.name}: another run made commit {run.number} first"
+            if newest_commit(run.lake)["commit"] >= run.number:
+                code, error = OVERTAKEN, str(overtaken(run))
     if code in (FAILED, OVERTAKEN):
         error += "; run again to publish it" if summary["commit"] else "; nothing is published"
     summary.update(exit=code, error=error)

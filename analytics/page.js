@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a click on a column's name sorts by it, and a second click turns the order round.
+// Tables: a click on a column header sorts by it, a second click reverses the order.
 function cellValue(row, column) {
   const cell = row.cells[column];
   const text = cell.dataset.sort ?? cell.textContent.trim();
@@ -13,19 +13,25 @@ function compare(a, b) {
   return String(a).localeCompare(String(b), "en", { numeric: true });
 }
 
+// Numbers begin with the largest, text and dates with the first.
 function sortBy(head, column) {
   const body = head.closest("table").tBodies[0];
-  const falls = head.getAttribute("aria-sort") === "descending";
-  const rows = [...body.rows].filter((row) => !row.classList.contains("sum"));
-  rows.sort((a, b) => compare(cellValue(a, column), cellValue(b, column)) * (falls ? 1 : -1));
-  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", falls ? "ascending" : "descending");
-  const sums = [...body.rows].filter((row) => row.classList.contains("sum"));
-  body.append(...rows, ...sums);
+  const first = head.dataset.first;
+  const other = first === "ascending" ? "descending" : "ascending";
+  const order = head.getAttribute("aria-sort") === first ? other : first;
+  const sign = order === "ascending" ? 1 : -1;
+  const rows = [...body.rows];
+  rows.sort((a, b) => compare(cellValue(a, column), cellValue(b, column)) * sign);
+  for (const cell of head.parentNode.cells) cell.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", order);
+  body.append(...rows);
 }
 
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table.sorts")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
+    const cell = table.tBodies[0].rows[0].cells[column];
+    const isNumber = cell.matches(".n, .bar");
+    head.dataset.first = isNumber ? "descending" : "ascending";
     const button = document.createElement("button");
     button.textContent = head.textContent;
     button.addEventListener("click", () => sortBy(head, column));
@@ -33,7 +39,7 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
-// Charts: a mark says its numbers, which it carries in its label, under the pointer or a finger.
+// Charts: under the pointer or a finger, a mark shows its label, which holds its values.
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.hidden = true;
@@ -41,7 +47,7 @@ tip.setAttribute("aria-hidden", "true");
 document.body.append(tip);
 
 function showTip(event) {
-  const mark = event.target.closest("figure [aria-roledescription]");
+  const mark = event.target.closest("figure [aria-roledescription][aria-label]");
   tip.hidden = !mark;
   if (!mark) return;
   tip.textContent = mark.getAttribute("aria-label");

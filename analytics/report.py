@@ -1,10 +1,11 @@
-"""What people listen to, as one page of charts and tables, from the tables that etl.py published.
+"""What people listen to, as one page of charts and tables.
 
-    python analytics/report.py                            of dl.cfg's OUTPUT, into report/
-    python analytics/report.py s3a://my-bucket/lake --timezone America/Los_Angeles
+    python analytics/report.py                      of the OUTPUT in dl.cfg
+    python analytics/report.py s3a://my-bucket/lake --timezone listeners
 
-Writes report/report.html, which needs nothing else, no network and no JavaScript, and each chart
-as SVG and PNG. Every figure is the answer to a query, which stands beneath it.
+Writes report/report.html, one file that works offline and without JavaScript,
+and each chart as SVG and PNG. Every figure is the result of a query that the
+page shows.
 """
 
 from __future__ import annotations
@@ -14,409 +15,268 @@ import base64
 import csv
 import hashlib
 import io
-import json
+import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from common import SETTINGS, Stop, etl_constant, needed_packages, run_main
-
-with needed_packages("analytics/requirements.txt"):
+try:
     import charts
-    import findings
     import jinja2
-    import logged
     import markupsafe
-    from findings import label, number, plural, share
-    from lake import Lake, add_arguments, done_commits, explain, from_arguments, read_runs
-    from queries import LISTENERS, Query, choose_clock, read_queries
+    import vl_convert
+    from charts import WEEKDAYS, leaders, number, plural, show_day
+    from lake import HERE, Lake, Rows, add_arguments, open_lake, run_program
+    from queries import LISTENERS, Query, ask_logs, read_queries, use_local_time
 
-HERE = Path(__file__).parent
-Rows = list[dict]
+    import etl
+except ModuleNotFoundError as error:
+    sys.exit(f"Package {error.name} not found. Run: pip install -r analytics/requirements.txt")
 
-# Longer tables are folded away beneath their chart.
+Row = dict[str, Any]
+
+# A longer table is folded away.
 OPEN_ROWS = 12
-RUNS_SHOWN = 10
-REJECTED_SHOWN, REJECTED_BYTES = 20, 2**20
-HIDDEN = ("ranked", "tied")
-# The rankings of matched plays alone.
-MATCHED = ("top_songs", "top_artists")
-RULES = (
-    "A title names a leader, and all who share the lead. Numbers of which the smaller is at least "
-    "90 % of the larger are said to hardly differ. A group of fewer than 10 listeners, or fewer "
-    "than 30 plays, is called too few to compare. An hour stands out only if its plays exceed the "
-    "even share by three standard deviations of what chance would do to sessions of this size, "
-    "and an hour of the week by four. Two levels differ clearly only if the middle halves of "
-    "their listeners do not overlap. If there are 15 days or more, the first and the last do not "
-    "count towards averages, because the data may begin and end within them."
-)
-
-# ── Sections ─────────────────────────────────────────────────────────────────────────────────────
+# Text whose order is not the alphabet's.
+IN_ORDER = ("weekday_name", "plays_per_session")
 
 
 class Section(NamedTuple):
     """One query's part of the page."""
 
     query: str
-    finding: Callable[[Rows, dict], str]  # what the title says
-    empty: str  # what it says if there are no rows
-    chart: Callable[[Rows, dict, int], object] | None = None
-    bar: str = ""  # the column that the page's table draws as bars, in place of the chart
-    noun: str = ""  # what a ranking ranks
+    chart: charts.Draw | None = None
+    bar: str = ""  # the column that the table draws as bars
+    # For the sentence that names the rows with the most:
+    ranked: str = ""  # the column that is compared
+    name: Callable[[Row], str] = str  # what a row is called
+    unit: str = ""  # what is counted
+    per: str = ""
 
 
-def ranking(query, finding, empty, name, bar, noun) -> Section:
-    """A ranking: bars in the table of the page, and a chart for the folder."""
-    return Section(query, finding, empty, charts.bars(name, bar, bar[:-1]), bar, noun)
+def hour_name(row: Row) -> str:
+    return f"{row['hour']}:00 to {row['hour'] + 1}:00"
 
 
-def text_of(column: str) -> Callable[[dict], str]:
-    return lambda row: label(row[column])
+def song_name(row: Row) -> str:
+    return f"{row['song']} by {row['artist']}"
+
+
+def name_in(column: str) -> Callable[[Row], str]:
+    return lambda row: str(row[column])
 
 
 GROUPS = {
     "When": (
-        Section("plays_per_day", findings.per_day, "No plays, so no days", charts.per_day),
+        Section(
+            "plays_per_day",
+            charts.per_day,
+            ranked="plays",
+            name=lambda row: show_day(row["day"]),
+            unit="play",
+        ),
         Section(
             "plays_by_weekday",
-            findings.by_weekday,
-            "No plays, so no busiest day",
-            charts.by_weekday,
+            bar="plays_per_day",
+            ranked="plays_per_day",
+            name=name_in("weekday_name"),
+            unit="play",
+            per=" a day",
         ),
-        Section("plays_by_hour", findings.by_hour, "No plays, so no busiest hour", charts.by_hour),
+        Section("plays_by_hour", charts.by_hour, ranked="plays", name=hour_name, unit="play"),
         Section(
             "plays_by_weekday_and_hour",
-            findings.by_weekday_and_hour,
-            "No plays, so no pattern of the week",
             charts.by_weekday_and_hour,
+            ranked="plays_per_day",
+            name=lambda row: f"{WEEKDAYS[row['weekday'] - 1]}, {hour_name(row)}",
+            unit="play",
+            per=" on average",
         ),
+        Section("listeners_per_week", charts.per_week),
     ),
     "What": (
-        ranking(
-            "logged_songs",
-            findings.logged_ranking(findings.song_name),
-            "Titles as logged cannot be ranked",
-            findings.song_name,
-            "plays",
-            "song",
-        ),
-        ranking(
-            "logged_artists",
-            findings.logged_ranking(findings.artist_name),
-            "Artists as logged cannot be ranked",
-            findings.artist_name,
-            "plays",
-            "artist",
-        ),
-        ranking(
-            "top_songs",
-            findings.matched_ranking(findings.song_name),
-            "No play matches a song of the catalogue, so its songs cannot be ranked",
-            findings.song_name,
-            "plays",
-            "song",
-        ),
-        ranking(
+        Section("top_songs", bar="plays", ranked="plays", name=song_name, unit="play"),
+        Section(
             "top_artists",
-            findings.matched_ranking(findings.artist_name),
-            "No play matches a song of the catalogue, so its artists cannot be ranked",
-            findings.artist_name,
-            "plays",
-            "artist",
+            bar="plays",
+            ranked="plays",
+            name=name_in("artist"),
+            unit="play",
         ),
+        Section("songs_by_decade", charts.by_decade),
     ),
     "Who": (
-        Section("plays_by_level", findings.by_level, "No plays, so no levels", charts.by_level),
-        Section("level_changes", findings.level_changes, "No listener changed level"),
-        Section(
-            "level_history",
-            findings.level_history,
-            "No history, because no listener changed level",
-            charts.level_history,
-        ),
-        Section(
-            "listeners_per_week",
-            findings.per_week,
-            "No plays, so no listeners",
-            charts.per_week,
-        ),
-        ranking(
-            "sessions",
-            findings.sessions,
-            "No plays, so no sessions",
-            lambda row: f"{row['plays_per_session']} plays",
-            "sessions",
-            "size",
-        ),
+        Section("plays_by_gender", bar="plays_per_listener"),
+        Section("plays_by_level", bar="plays_per_listener"),
+        Section("level_history", charts.level_history),
+        Section("top_listeners", bar="plays"),
+        Section("sessions", bar="sessions"),
     ),
-    "Where and with what": (
-        ranking(
-            "top_places",
-            findings.by_place,
-            "No plays, so no places",
-            text_of("place"),
-            "listeners",
-            "place",
-        ),
-        ranking(
-            "client_systems",
-            findings.by_client("system"),
-            "No plays, so no systems",
-            text_of("system"),
-            "listeners",
-            "system",
-        ),
-        ranking(
-            "client_browsers",
-            findings.by_client("browser"),
-            "No plays, so no browsers",
-            text_of("browser"),
-            "listeners",
-            "browser",
-        ),
-    ),
-    "The catalogue": (
-        Section(
-            "songs_by_decade",
-            findings.by_decade,
-            "No songs in the catalogue",
-            charts.by_decade,
-        ),
+    "Where, and with what": (
+        Section("top_locations", bar="listeners"),
+        Section("systems", bar="listeners"),
+        Section("browsers", bar="listeners"),
     ),
 }
 SECTIONS = [section for sections in GROUPS.values() for section in sections]
 
+# ── Words ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def name_leaders(section: Section, rows: Rows) -> str:
+    """A sentence that names the rows with the most, or counts them if they are many."""
+    most = plural(max(row[section.ranked] for row in rows), section.unit) + section.per
+    named = [section.name(row) for row in leaders(rows, section.ranked)]
+    if not named:
+        return f"Several rows have the most, {most}."
+    each = " each" if len(named) > 1 else ""
+    return f"Most: {' and '.join(named)}, {most}{each}."
+
+
+def state_fact(section: Section, rows: Rows, head: Row) -> str:
+    """What the rows say, in words that are true of any rows."""
+    if section.query == "level_history":
+        changed = f"{head['changed_level']:,} of {plural(head['listeners'], 'listener')}"
+        return f"{changed} had plays at more than one level."
+    return name_leaders(section, rows) if section.ranked else ""
+
+
+def write_note(section: Section, query: Query, rows: Rows, head: Row) -> str:
+    """What a reader must know about the rows."""
+    words = [query.note]
+    if section.query == "plays_per_day":
+        missing = (rows[-1]["day"] - rows[0]["day"]).days + 1 - len(rows)
+        if missing:
+            words.append(f"{plural(missing, 'day')} between the first and the last had no plays.")
+    if section.query == "listeners_per_week" and any(row["days"] < 7 for row in rows):
+        words.append("The chart shows partial weeks paler.")
+    if section.query in ("top_songs", "top_artists"):
+        words.append(f"Plays that match a song: {head['matched']:,} of {head['plays']:,}.")
+    return " ".join(words).strip()
+
+
+def subtitle(lake: Lake) -> str:
+    commit = lake.commit
+    published = datetime.strptime(commit["run"][:15], "%Y%m%dT%H%M%S")
+    source = commit["settings"]["input"]
+    words = f"{lake.output}, commit {commit['commit']} of {show_day(published)} {published:%H:%M} "
+    words += f"UTC, made from {source}."
+    if source.endswith("data/sample"):
+        words += " This is the invented sample: no real people, songs or plays."
+    return words
+
+
+def clock_rule(lake: Lake, zone: str) -> str:
+    if zone == "UTC":
+        return "Days and hours are UTC."
+    if zone != LISTENERS:
+        return f"Days and hours are those of {zone}."
+    (row,) = lake.rows("""
+        SELECT count(state) AS known, count(*) AS plays
+        FROM main.songplays
+        LEFT JOIN local_time.zones ON state = substr(split_part(location, ', ', 2), 1, 2)
+    """)
+    return (
+        "Days and hours are local time where the listener is, judged by the first state in the "
+        f"location. It is known for {row['known']:,} of {plural(row['plays'], 'play')}; "
+        "any other counts in UTC."
+    )
+
+
+def shell_commands(output: str) -> str:
+    """Starts a DuckDB shell in which the page's SQL runs."""
+    start = f"OUTPUT={shlex.quote(output)} duckdb"
+    if "://" not in output:
+        return f"{start} -init analytics/views.sql"
+    secret = '-cmd "CREATE SECRET (TYPE s3, PROVIDER credential_chain)"'
+    return f'{start} \\\n    {secret} -cmd ".read analytics/views.sql"'
+
+
+def local_time_commands(zone: str) -> str:
+    """What makes the times of that shell local."""
+    if zone == "UTC":
+        return ""
+    variable = "" if zone == LISTENERS else f"SET VARIABLE timezone = '{zone}';\n"
+    return variable + ".read analytics/local_time.sql"
+
+
 # ── Tables ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def part_of(value: float, most: float) -> float:
-    return round(value / most, 4) if most else 0
+def show_cell(name: str, value: Any, position: int) -> Row:
+    is_number = isinstance(value, (int, float)) and not name.endswith("_id")
+    text = str(value)
+    sort = ""
+    if is_number or value is None:
+        text = number(value)
+    if isinstance(value, date):
+        text = show_day(value)
+        sort = str(value)
+    if name in IN_ORDER:
+        sort = str(position)
+    return {"text": text, "sort": sort, "is_number": is_number, "part": None, "is_top": False}
 
 
-def show_cells(row: dict, bar: str, most: float) -> list[dict]:
-    cells = []
-    for name, value in row.items():
-        is_number = isinstance(value, (int, float)) and not name.endswith("_id")
-        text = number(value) if is_number or value is None else str(value)
-        if isinstance(value, (date, datetime)):
-            text = number(value)
-        cells.append(
-            {
-                "text": text,
-                "sort": str(value) if isinstance(value, date) else "",
-                "is_number": is_number,
-                "part": part_of(value, most) if name == bar and is_number else None,
-                "is_top": name == bar and value == most,
-            }
-        )
-    return cells
-
-
-def show_table(rows: Rows, caption: str, bar: str = "", sums: Rows = (), kind: str = "") -> dict:
-    """A table as page.html shows it.  `bar` names the column that is drawn as bars."""
-    visible = [
-        {name: value for name, value in row.items() if name not in HIDDEN} for row in [*rows, *sums]
-    ]
+def show_table(
+    rows: Rows, caption: str, bar: str = "", ranked: str = "", kind: str = "sorts"
+) -> Row:
+    """A table as page.html shows it."""
     most = max((row[bar] for row in rows), default=0) if bar else 0
-    numbers = {
-        name
-        for row in visible
-        for name, value in row.items()
-        if isinstance(value, (int, float)) and name != bar and not name.endswith("_id")
-    }
-    first = next(iter(visible[0]))
+    tops = leaders(rows, bar) if bar and ranked == bar else []
+    shown = []
+    for position, row in enumerate(rows):
+        cells = [show_cell(name, value, position) for name, value in row.items()]
+        for name, cell in zip(row, cells):
+            if name == bar:
+                cell["part"] = round(row[bar] / most, 4) if most else 0
+                cell["is_top"] = row in tops
+        shown.append(cells)
     return {
         "caption": caption,
         "kind": kind,
-        "is_open": len(visible) <= OPEN_ROWS,
+        "is_open": len(rows) <= OPEN_ROWS,
         "heads": [
-            {"text": name.replace("_", " "), "is_number": name in numbers and name != first}
-            for name in visible[0]
+            {
+                "text": name.replace("_", " "),
+                "is_number": cell["is_number"] and name != bar and cell is not shown[0][0],
+            }
+            for name, cell in zip(rows[0], shown[0])
         ],
-        "rows": [
-            {"cells": show_cells(row, bar, most), "is_sum": place >= len(rows)}
-            for place, row in enumerate(visible)
-        ],
+        "rows": shown,
     }
 
 
-def csv_link(rows: Rows) -> str:
-    """The rows as a file that a link holds.
-
-    A text that a spreadsheet would take for a formula gets an apostrophe before it.
-    """
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\r\n")
-    names = [name for name in rows[0] if name not in HIDDEN]
-    writer.writerow(names)
-    for row in rows:
-        values = [row[name] for name in names]
-        writer.writerow(
-            f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
-            for value in values
-        )
-    return "data:text/csv;charset=utf-8," + quote("\ufeff" + file.getvalue())
-
-
 def hours_table(rows: Rows) -> Rows:
-    """The heat map as a table: one row per hour, one column per weekday that occurred."""
-    found = {(row["hour"], row["weekday"]): row for row in findings.all_cells(rows)}
-    days = list(dict.fromkeys(row["weekday"] for row in rows))
+    """One row per hour, one column per weekday."""
+    found = {(row["hour"], row["weekday"]): row["plays_per_day"] for row in rows}
+    weekdays = sorted({row["weekday"] for row in rows}, key=lambda weekday: (weekday + 5) % 7)
     return [
         {
             "hour": f"{hour}:00",
-            **{day[:3]: found[hour, day]["plays_per_day"] for day in days},
+            **{WEEKDAYS[day - 1][:3]: found.get((hour, day), 0.0) for day in weekdays},
         }
         for hour in range(24)
     ]
 
 
-# ── The run ──────────────────────────────────────────────────────────────────────────────────────
+def csv_link(rows: Rows) -> str:
+    """The rows as a file inside a link.
 
-
-def started(run: str) -> datetime:
-    return datetime.strptime(run[:15], "%Y%m%dT%H%M%S")
-
-
-def read_account(lake: Lake) -> dict:
-    """The run's own summary; if it was cut off before that, what its commit holds."""
-    try:
-        return json.loads(lake.place.read(f"_etl/runs/{lake.commit['run']}.json"))
-    except (FileNotFoundError, ValueError):
-        return lake.commit
-
-
-def rejected_lines(lake: Lake) -> Rows:
-    """File, reason and text of the first rejected lines."""
-    found = []
-    sizes = lake.place.sizes(f"_etl/quarantine/{lake.commit['run']}")
-    for key in sorted(key for key, size in sizes.items() if key.endswith(".json") and size):
-        text = lake.place.read(key)[:REJECTED_BYTES]
-        for line in map(json.loads, text.split(b"\n")[:-1]):
-            raw = line.get("raw") or line.get("raw_base64") or ""
-            found.append(
-                {
-                    "file": line["file"],
-                    "reason": line["reason"],
-                    "line": raw[:300] + "…" * (len(raw) > 300),
-                }
-            )
-    return found
-
-
-def rejected_tables(lines: Rows, with_text: bool) -> list[dict]:
-    """The rejected lines by file and reason, and their text only if it was asked for."""
-    if not lines:
-        return []
-    counts = Counter((line["file"], line["reason"]) for line in lines)
-    rows = [
-        {"file": file, "reason": reason, "lines": count}
-        for (file, reason), count in list(counts.items())[:REJECTED_SHOWN]
-    ]
-    tables = [show_table(rows, "Rejected lines, by file and reason")]
-    if with_text:
-        tables.append(show_table(lines[:REJECTED_SHOWN], "Rejected lines, as they were logged"))
-    return [{**table, "is_open": True} for table in tables]
-
-
-def account_part(lake: Lake, with_text: bool) -> dict:
-    """What became of each line that the run read."""
-    account = read_account(lake)
-    if "events" not in account or "songs" not in account:
-        return {"name": "account", "title": "The run left no account", "words": ""}
-    events, songs = account["events"], account["songs"]
-    rejected = events["key_conflict"]
-    rejected += sum(side[name] for side in (events, songs) for name in ("malformed", "invalid"))
-    tables = []
-    sides = (
-        (events, "lines", "log lines", "EVENT_CLASSES"),
-        (songs, "records", "song records", "SONG_CLASSES"),
-    )
-    for side, whole, unit, classes in sides:
-        rows = [
-            {"class": name.replace("_", " "), "lines": side[name], "what": words}
-            for name, words in etl_constant(classes).items()
-            if side.get(name)
-        ]
-        total = [{"class": "sum", "lines": side[whole], "what": unit}]
-        tables.append(show_table(rows, f"What became of the {unit}", sums=total))
-    lines = rejected_lines(lake) if rejected else []
-    words = "What became of each line that the run read?"
-    if lines and not with_text:
-        words += (
-            " The rejected lines themselves may name people; report.py --rejected-lines adds "
-            "them to the page."
+    Text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\r\n")
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow(
+            f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+            for value in row.values()
         )
-    verdict = "no line was rejected"
-    if rejected:
-        verdict = f"{plural(rejected, 'line')} {'was' if rejected == 1 else 'were'} rejected"
-    title = f"{events['songplays']:,} of {plural(events['lines'], 'log line')} are plays; {verdict}"
-    return {
-        "name": "account",
-        "title": title,
-        "words": words,
-        "tables": tables + rejected_tables(lines, with_text),
-    }
-
-
-def table_rows(commit: dict) -> dict[str, int]:
-    """Table -> its rows at a commit."""
-    return {table: made["rows"] for table, made in commit["tables"].items()}
-
-
-def changes(lake: Lake) -> str:
-    """How the tables differ from those of the commit before."""
-    keys = done_commits(lake.place)
-    if len(keys) < 2:
-        return "These are the tables of the first commit"
-    before = json.loads(lake.place.read(keys[-2]))
-    old, new = table_rows(before), table_rows(lake.commit)
-    texts = []
-    for table, rows in new.items():
-        more = rows - old.get(table, 0)
-        if more:
-            texts.append(f"{plural(abs(more), 'row')} {'more' if more > 0 else 'fewer'} in {table}")
-    changed = findings.listed(texts) if texts else "as many rows in every table"
-    return f"Since commit {before['commit']}: {changed}"
-
-
-def runs_part(lake: Lake) -> dict:
-    """The runs over time, newest first."""
-    rows = []
-    for run in reversed(read_runs(lake, RUNS_SHOWN)):
-        events, songs = run.get("events", {}), run.get("songs", {})
-        read = events.get("lines", 0) - events.get("blank", 0) + songs.get("records", 0)
-        rejected = sum(
-            side.get(name, 0) for side in (events, songs) for name in ("malformed", "invalid")
-        )
-        plays = events.get("songplays", 0)
-        rows.append(
-            {
-                "run (UTC)": f"{started(run['run']):%Y-%m-%d %H:%M}",
-                "commit": number(run.get("commit")),
-                "exit": str(run.get("exit", "–")),
-                "plays": plays,
-                "rejected": share(rejected, read),
-                "matched": share(events.get("matched", 0), plays),
-                "seconds": float(sum(run.get("seconds", {}).values())),
-            }
-        )
-    settings = lake.commit.get("settings", {})
-    words = (
-        f"The newest runs that left a summary, at most {RUNS_SHOWN}. The tables lie in "
-        f"{lake.uri}, commit {lake.commit['commit']}; they were made from "
-        f"{settings.get('input', 'an unknown INPUT')}."
-    )
-    return {
-        "name": "runs",
-        "title": changes(lake),
-        "words": words,
-        "tables": [show_table(rows, "The newest runs", bar="seconds")] if rows else [],
-    }
+    # the mark that tells Excel that it is UTF-8
+    return "data:text/csv;charset=utf-8," + quote("\ufeff" + file.getvalue())
 
 
 # ── The page ─────────────────────────────────────────────────────────────────────────────────────
@@ -424,94 +284,76 @@ def runs_part(lake: Lake) -> dict:
 
 class Report(NamedTuple):
     page: str
-    pictures: dict[str, tuple[object, str]]  # query -> chart and title, if there are rows
-    head: dict
-    answers: dict[str, Rows]
+    pictures: dict[str, tuple[charts.Chart, str]]  # query -> chart, and its title of two lines
 
 
-def make_tiles(lake: Lake, head: dict) -> list[dict]:
-    days = len(head["days"])
+def make_tiles(head: Row, days: int) -> list[Row]:
     per_session = head["plays"] / max(head["sessions"], 1)
-    tiles = {
-        "plays": (number(head["plays"]), f"on {plural(days, 'day')}"),
-        "listeners": (number(head["listeners"]), f"of {plural(head['users'], 'user')}"),
-        "sessions": (number(head["sessions"]), f"{number(per_session)} plays each"),
-        "newest play": (number(head["last_day"]), f"the first: {number(head['first_day'])}"),
-        "plays that match a song": (
-            share(head["matched"], head["plays"]),
-            f"{head['matched']:,} of {plural(head['plays'], 'play')}",
+    matched = 100 * head["matched"] / max(head["plays"], 1)
+    first, last = head["first_day"], head["last_day"]
+    tiles = (
+        ("plays", number(head["plays"]), f"on {plural(days, 'day')}"),
+        (
+            "last play",
+            show_day(last) if last else "–",
+            f"first: {show_day(first)}" if first else "",
         ),
-        "catalogue": (plural(head["songs"], "song"), f"by {plural(head['artists'], 'artist')}"),
-    }
-    return [
-        {"name": name, "figure": figure, "words": words} for name, (figure, words) in tiles.items()
-    ]
+        ("listeners", number(head["listeners"]), f"of {plural(head['users'], 'user')}"),
+        ("sessions", number(head["sessions"]), f"{number(per_session)} plays each"),
+        ("plays that match a song", f"{matched:.1f} %", number(head["matched"])),
+        ("songs", number(head["songs"]), f"by {plural(head['artists'], 'artist')}"),
+    )
+    return [{"name": name, "figure": figure, "words": words} for name, figure, words in tiles]
 
 
-def section_words(section: Section, query: Query, rows: Rows, head: dict) -> str:
-    """What stands between the title and the chart."""
-    words = [query.question, query.note if rows else ""]
-    if section.query == "plays_per_day" and rows:
-        missing = (rows[-1]["day"] - rows[0]["day"]).days + 1 - len(rows)
-        words[1] = query.note if missing else ""
-        if missing:
-            words.append(f"{plural(missing, 'day')} between the first and the last are missing.")
-        if len(rows) >= findings.EDGES_FROM:
-            words.append("The title leaves out the first day and the last.")
-    if section.query == "plays_by_weekday" and rows:
-        words.append(f"Each dot is a day. {findings.widest_weekday(rows)}")
-    if section.query == "plays_by_hour" and head["clock"].zone == LISTENERS:
-        words.append("The night, 22:00 to 6:00, is shaded.")
-    if section.query == "plays_by_level" and rows:
-        words.append("In the picture each line stands for ten times the plays of the line before.")
-    if section.query in MATCHED and head["plays"]:
-        counts = f"{head['matched']:,} of {plural(head['plays'], 'play')}"
-        words.append(f"Matched: {counts} ({share(head['matched'], head['plays'])}).")
-    if section.query in logged.QUERIES:
-        words.append(head["logged"].missing or head["logged"].note)
-    if section.noun and rows and "tied" in rows[0]:
-        words.append(findings.cut_off(rows, section.bar, section.noun))
-    return " ".join(filter(None, words)).replace("`", "")
+def draw(chart: charts.Chart, question: str, width: int) -> markupsafe.Markup:
+    named = f'<svg role="img" aria-label="{markupsafe.escape(question)}" '
+    return markupsafe.Markup(charts.svg(chart, width).replace("<svg ", named, 1))
 
 
-def has_few(section: Section, head: dict) -> bool:
-    """Whether a ranking is of so few plays that bars would only seem to say something."""
-    plays = head["matched"] if section.query in MATCHED else head["plays"]
-    return plays < findings.FEW_PLAYS
-
-
-def picture_html(chart: object, title: str, width: int) -> markupsafe.Markup:
-    text = charts.svg(chart, width)
-    named = f'<svg role="img" aria-label="{markupsafe.escape(title)}" '
-    return markupsafe.Markup(text.replace("<svg ", named, 1))
-
-
-def section_part(section: Section, query: Query, rows: Rows, head: dict) -> dict:
+def section_part(section: Section, query: Query, rows: Rows, head: Row, clock: str) -> Row:
     """A section as page.html shows it."""
-    part = {
-        "name": section.query,
-        "title": section.finding(rows, head) if rows else section.empty,
-        "question": query.question,
-        "words": section_words(section, query, rows, head),
-        "sql": query.sql,
-    }
+    part: Row = {"name": section.query, "title": query.question, "sql": query.sql}
     if not rows:
-        return part
-    shown, kind = rows, ""
+        return part | {"fact": "There is nothing to show."}
+    table = show_table(rows, query.question, section.bar, section.ranked)
     if section.query == "plays_by_weekday_and_hour":
-        shown, kind = hours_table(rows), "hours"
-    bar = "" if has_few(section, head) else section.bar
-    part["tables"] = [show_table(shown, query.question, bar, kind=kind)]
+        table = show_table(hours_table(rows), query.question, kind="sorts hours")
+    part["fact"] = state_fact(section, rows, head)
+    part["note"] = write_note(section, query, rows, head)
+    part["tables"] = [table]
     part["csv"] = csv_link(rows)
-    if section.chart and not section.bar:
-        part["wide"], part["narrow"] = (
-            picture_html(section.chart(rows, head, width), part["title"], width)
-            for width in (charts.WIDE, charts.NARROW)
-        )
+    if section.chart:
+        for size, width in (("wide", charts.WIDE), ("narrow", charts.NARROW)):
+            part[size] = draw(section.chart(rows, clock, width), query.question, width)
     return part
 
 
-def render(**values) -> str:
+def counts_part(commit: Row) -> Row:
+    """What became of each line that the run read."""
+    events, songs = commit["events"], commit["songs"]
+    datasets = (
+        ("log lines", events, "lines", etl.EVENT_CLASSES),
+        ("song records", songs, "records", etl.SONG_CLASSES),
+    )
+    tables = []
+    for unit, counts, total, classes in datasets:
+        rows = [
+            {"class": name.replace("_", " "), unit: counts[name], "meaning": meaning}
+            for name, meaning in classes.items()
+            if counts.get(name)
+        ]
+        rows.append({"class": "total", unit: counts[total], "meaning": ""})
+        tables.append(show_table(rows, f"What became of the {unit}", kind=""))
+    return {
+        "name": "counts",
+        "title": "What became of each line of the input?",
+        "fact": f"{events['songplays']:,} of {plural(events['lines'], 'log line')} are plays.",
+        "tables": tables,
+    }
+
+
+def render(**values: object) -> str:
     """page.html with these values, each of which is escaped."""
     loader = jinja2.FileSystemLoader(HERE)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("page.html")
@@ -519,75 +361,67 @@ def render(**values) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return template.render(
         script=markupsafe.Markup(script),
-        style=markupsafe.Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script_hash=f"sha256-{digest}",
+        style=markupsafe.Markup((HERE / "page.css").read_text(encoding="utf-8")),
         light=charts.css(charts.LIGHT),
         dark=charts.css(charts.DARK),
         font=charts.FONT,
-        rules=RULES,
         **values,
     )
 
 
-def has_plays(rows: Rows) -> bool:
-    """Seven weekdays without a day are no answer."""
-    return any(row.get("days", True) for row in rows)
-
-
-def make_report(
-    lake: Lake, timezone: str = LISTENERS, source: str = "", with_text: bool = False
-) -> Report:
+def make_report(lake: Lake, zone: str = "UTC") -> Report:
     """The page and its charts.
 
-    timezone    a zone's name, or `listeners` for the time where each listener is
-    source      the INPUT whose logs are read, if it is not the commit's
-    with_text   whether the page shows rejected lines as they are
+    zone   of days and hours: UTC, another name, or `listeners` for the time where each listener is
     """
-    clock = choose_clock(lake, timezone)
-    queries = read_queries(clock.zone)
-    answers = {name: lake.rows(query.sql) for name, query in queries.items()}
-    (head,) = answers.pop("headline")
-    head |= {
-        "clock": clock,
-        "days": answers["plays_per_day"],
-        "logged": logged.read_logged(lake, head["plays"], source),
-    }
-    queries |= logged.QUERIES
-    answers |= head["logged"].answers
-    answers = {name: rows for name, rows in answers.items() if has_plays(rows)}
+    if zone != "UTC":
+        use_local_time(lake, zone)
+    queries = read_queries()
+    results = {name: lake.rows(query.sql) for name, query in queries.items()}
+    (head,) = results["headline"]
+    try:
+        queries["top_songs"], results["top_songs"] = ask_logs(lake)
+    except Exception as error:
+        # the logs may be gone or elsewhere
+        why = etl.explain(error, "log_data")
+        note = f"Only plays that match a song count, because the logs cannot be read: {why}."
+        queries["top_songs"] = queries["top_songs"]._replace(note=note)
 
-    groups, pictures = [], {}
-    for title, sections in GROUPS.items():
+    clock = "local time" if zone == LISTENERS else zone
+    groups = []
+    pictures = {}
+    for name, sections in GROUPS.items():
         parts = []
         for section in sections:
-            rows = answers.get(section.query, [])
-            parts.append(section_part(section, queries[section.query], rows, head))
-            is_drawn = section.chart and not (section.bar and has_few(section, head))
-            if rows and is_drawn:
-                chart = section.chart(rows, head, charts.WIDE)
-                pictures[section.query] = (chart, parts[-1]["title"])
-        groups.append({"title": title, "parts": parts})
-    groups.append({"title": "The run", "parts": [account_part(lake, with_text), runs_part(lake)]})
-    for group in groups:
-        group["id"] = group["title"].lower().replace(" ", "-")
-    made = started(lake.commit["run"])
+            query, rows = queries[section.query], results[section.query]
+            parts.append(section_part(section, query, rows, head, clock))
+            if rows and section.chart:
+                chart = section.chart(rows, clock, charts.WIDE)
+                title = f"{query.question}\n{parts[-1]['fact']}"
+                pictures[section.query] = (chart, title)
+        groups.append({"title": name, "parts": parts})
+    groups.append({"title": "The run", "parts": [counts_part(lake.commit)]})
+    for position, group in enumerate(groups):
+        group["id"] = f"group-{position}"
     page = render(
-        subtitle=f"From the tables that etl.py made on {number(made.date())} at {made:%H:%M} UTC.",
-        clock_rule=clock.rule if head["plays"] else "",
-        tiles=make_tiles(lake, head),
+        subtitle=subtitle(lake),
+        clock_rule=clock_rule(lake, zone),
+        shell=shell_commands(lake.output),
+        local_time=local_time_commands(zone),
+        tiles=make_tiles(head, len(results["plays_per_day"])),
         groups=groups,
     )
-    return Report(page, pictures, head, answers)
+    return Report(page, pictures)
 
 
 def write_report(report: Report, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").write_text(report.page, encoding="utf-8")
     for name, (chart, title) in report.pictures.items():
-        text = charts.svg(chart, charts.WIDE, title)
-        picture = charts.coloured(text, charts.EITHER)
+        picture = charts.in_light(charts.svg(chart, charts.WIDE, title))
         (folder / f"{name}.svg").write_text(picture, encoding="utf-8")
-        (folder / f"{name}.png").write_bytes(charts.png(text))
+        (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(picture, scale=2))
 
 
 def main() -> None:
@@ -597,41 +431,27 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument(
         "--timezone",
-        default=LISTENERS,
-        help="of days and hours: a zone such as America/Los_Angeles, or `listeners`, the time "
-        "where each listener is (default)",
-    )
-    parser.add_argument(
-        "--input",
-        default="",
-        help="where the logs are now, for titles as logged (default: the INPUT of the tables' run)",
-    )
-    parser.add_argument(
-        "--rejected-lines",
-        action="store_true",
-        help="show rejected lines as they were logged, with people's names",
+        default="UTC",
+        metavar="ZONE",
+        help="of days and hours: such as America/Los_Angeles, or `listeners` for the time where "
+        "each listener is (default: UTC)",
     )
     parser.add_argument(
         "--to",
         metavar="FOLDER",
         default="report",
         type=Path,
-        help="for the page and its charts (default: %(default)s)",
+        help="for the files (default: report)",
     )
     given = parser.parse_args()
-    lake = from_arguments(given)
-    report = make_report(lake, given.timezone, given.input, given.rejected_lines)
+    report = make_report(open_lake(given.output, given.config), given.timezone)
     try:
         write_report(report, given.to)
     except OSError as error:
-        remedy = "name a folder that this user may write"
-        raise Stop(SETTINGS, f"--to {given.to}: {error.strerror}; {remedy}") from None
-    head = report.head
-    rate = share(head["matched"], head["plays"])
-    print(f"{head['matched']:,} of {plural(head['plays'], 'play')} ({rate}) match a song")
-    beside = f"{plural(len(report.pictures), 'chart')} beside it as SVG and PNG"
-    print(f"{given.to / 'report.html'}, and {beside}")
+        raise etl.Stop(2, f"--to {given.to}: {error.strerror}. Name another folder.") from None
+    print(f"Wrote {given.to / 'report.html'}. Open it in a browser.")
+    print(f"{plural(len(report.pictures), 'chart')} are beside it as SVG and PNG.")
 
 
 if __name__ == "__main__":
-    sys.exit(run_main("report.py", main, explain))
+    sys.exit(run_program(main))

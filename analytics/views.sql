@@ -1,25 +1,20 @@
--- The five tables by name, for DuckDB, from the folder that etl.py wrote.
+-- The five tables of an OUTPUT by name, for the DuckDB shell:
 --
 --     duckdb -init analytics/views.sql
+--     OUTPUT=/home/you/lake duckdb -init analytics/views.sql
 --
--- opens a shell, in the project's folder after `python etl.py`, in which these run:
+-- The environment variable OUTPUT names the folder; without it, it is `output` in the current one.
+-- In the shell `.tables` lists the tables, and `.read analytics/queries.sql` asks them questions.
 --
---     SELECT count(*) FROM songplays;
---     .read analytics/queries.sql
+-- For an OUTPUT on S3, first give DuckDB the credentials that AWS's tools use:
 --
--- For another OUTPUT set the variable before this file is read:
+--     OUTPUT=s3://my-bucket/lake duckdb \
+--         -cmd "CREATE SECRET (TYPE s3, PROVIDER credential_chain)" -cmd ".read analytics/views.sql"
 --
---     duckdb -cmd "SET VARIABLE output = '/data/lake'" -cmd ".read analytics/views.sql"
---
--- An OUTPUT on S3 also needs the extension httpfs and credentials, before this file is read:
---
---     INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);
---     SET VARIABLE output = 's3://my-bucket/lake';
---
--- The views read whatever lies in the folders. During a publication, which takes fractions of a
--- second, that is old and new together; report.py reads the files of one finished commit.
+-- The views read all files in the folders. During a publication, which takes a fraction of a
+-- second, old and new files are both there; report.py reads the files of one commit.
 
-SET VARIABLE output = coalesce(getvariable('output'), 'output');
+SET VARIABLE output = coalesce(nullif(getenv('OUTPUT'), ''), 'output');
 SET TimeZone = 'UTC';
 
 CREATE OR REPLACE VIEW songplays AS
@@ -72,7 +67,7 @@ SELECT
     longitude
 FROM read_parquet(getvariable('output') || '/artists/**/*.parquet');
 
-CREATE OR REPLACE VIEW "time" AS
+CREATE OR REPLACE VIEW time AS
 SELECT
     start_time,
     hour,

@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 import etl
 
@@ -162,7 +161,6 @@ def without_spark(replace=setattr):
         for table in etl.COLUMNS:
             run.lake.write(f"{run.staging}/{table}/part-0.parquet", content)
             run.summary["tables"][table] = {"rows": 1}
-            run.schemas[table] = StructType()
         return None, dict.fromkeys(("records", *etl.SONG_CLASSES), 1)
 
     def process_log_data(spark, run):
@@ -218,7 +216,7 @@ def free_port():
 
 
 class S3Server:
-    """SeaweedFS on this machine, with one identity and signatures checked."""
+    """SeaweedFS on this machine: one identity, signatures checked, and a public bucket."""
 
     def __init__(self, folder, *arguments):
         self.folder = folder
@@ -230,27 +228,17 @@ class S3Server:
             "credentials": credentials,
             "actions": ["Admin", "Read", "List", "Write"],
         }
-        config.write_text(json.dumps({"identities": [identity]}))
+        # what everybody may do
+        public = {"name": "anonymous", "actions": ["Read:public", "List:public"]}
+        config.write_text(json.dumps({"identities": [identity, public]}))
         (folder / "data").mkdir()
-        grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
+        flags = "-ip=127.0.0.1 -ip.bind=127.0.0.1 -s3 -s3.port.iceberg=0 -s3.port.lance=0"
+        flags += " -master.telemetry=false -master.volumeSizeLimitMB=64 -volume.max=500"
+        for name, port in ports.items():
+            flags += f" -{name}.port={port} -{name}.port.grpc={free_port()}"
         search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        command = [
-            shutil.which("weed", path=search),
-            "server",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            f"-dir={folder / 'data'}",
-            "-s3",
-            f"-s3.config={config}",
-            "-master.telemetry=false",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-volume.max=500",
-            "-master.volumeSizeLimitMB=64",
-            *(f"-{name}.port={port}" for name, port in ports.items()),
-            *grpc,
-            *arguments,
-        ]
+        command = [shutil.which("weed", path=search), "server", *flags.split()]
+        command += [f"-dir={folder / 'data'}", f"-s3.config={config}", *arguments]
         self.log = (folder / "weed.log").open("w")
         self.process = subprocess.Popen(
             command, stdout=self.log, stderr=subprocess.STDOUT, cwd=folder
@@ -271,7 +259,7 @@ class S3Server:
     def bucket(self, name):
         """A new bucket, once the server answers."""
         client, error = self.client(), None
-        for _ in range(120):
+        for _ in range(1200):
             try:
                 client.create_bucket(Bucket=name)
                 return client

@@ -77,13 +77,25 @@ def records_of(data: bytes) -> list[bytes]:
 # ── Values ────────────────────────────────────────────────────────────────────────────────────
 
 
-def parse(line: bytes) -> dict:
-    """The one JSON object of a line; of a key given twice the last counts."""
+class Record(dict):
+    """A JSON object; of a key given twice the last value counts, but each must be right."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.pairs = pairs
+
+    def number(self, name, read):
+        values = [read(value) for key, value in self.pairs if key == name]
+        return values[-1] if values else None
+
+
+def parse(line: bytes) -> Record:
+    """The one JSON object of a line."""
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = json.loads(line.decode("utf-8"), object_pairs_hook=Record)
     except (ValueError, RecursionError) as error:
         raise Malformed from error
-    if not isinstance(record, dict):
+    if not isinstance(record, Record):
         raise Malformed
     return record
 
@@ -159,10 +171,10 @@ def event(line: bytes):
     try:
         raw = parse(line)
         fields = {
-            "item": integer(raw.get("itemInSession")),
-            "length": double(raw.get("length")),
-            "session": integer(raw.get("sessionId")),
-            "ts": integer(raw.get("ts")),
+            "item": raw.number("itemInSession", integer),
+            "length": raw.number("length", double),
+            "session": raw.number("sessionId", integer),
+            "ts": raw.number("ts", integer),
         }
     except Malformed:
         return "malformed", None
@@ -196,10 +208,10 @@ def song(line: bytes):
     """Class and fields of one song record."""
     try:
         raw = parse(line)
-        duration = double(raw.get("duration"))
-        year = integer(raw.get("year"), INT)
-        latitude = degrees(raw.get("artist_latitude"), 90)
-        longitude = degrees(raw.get("artist_longitude"), 180)
+        duration = raw.number("duration", double)
+        year = raw.number("year", lambda value: integer(value, INT))
+        latitude = raw.number("artist_latitude", lambda value: degrees(value, 90))
+        longitude = raw.number("artist_longitude", lambda value: degrees(value, 180))
     except Malformed:
         return "malformed", None
     ids = [text(raw.get(key)) for key in ("song_id", "title", "artist_id", "artist_name")]

@@ -1,124 +1,120 @@
-"""Outputs as etl.py lays them out, made without Spark, for the tests of analytics/."""
+"""Outputs as etl.py leaves them, made without Spark, for the tests of analytics/."""
 
-import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 
-import common
 import duckdb
-import lake
-import queries
 
-PARTITIONS = {**common.etl_constant("PARTITIONS"), "songs": ["year"]}
+import etl
+
+USER = (8, "Ada", "Koch", "F", "free")
+TIME = "2018-11-03 23:30:00"
 HOSTILE = (
     """=cmd()<script>alert(1)</script>"'><img src=x onerror=alert(1)></svg></style>"""
     """${7*7}&amp;"var(--none)"\x0b"""
 )
-RUN = "20181101T000000Z-00000000"
 
 
-def write_table(db, folder, table, rows):
-    """One table's files; none if it has no rows.  Returns what a commit says of them."""
-    types = [
-        f'"{column.name}" {column.type.replace("TIMESTAMP", "TIMESTAMPTZ")}'
-        for column in common.tables()[table]
-    ]
-    db.execute(f'CREATE TABLE "{table}" ({", ".join(types)})')
+def write_table(db, output, table, rows, parts):
+    """One table's files; none if it has no rows.  Returns what a commit says of it."""
+    columns = [line.split()[:2] for line in etl.COLUMNS[table].strip().splitlines()]
+    folder = output / table
     folder.mkdir(parents=True)
     if rows:
-        db.executemany(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(rows[0]))})', rows)
-        parts = PARTITIONS.get(table)
-        target = folder if parts else folder / "data.parquet"
+        types = ", ".join(f"{name} {kind}" for name, kind in columns)
+        db.execute(f"CREATE TABLE {table} ({types.replace('TIMESTAMP', 'TIMESTAMPTZ')})")
+        db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+        target = str(folder if parts else folder / "data.parquet").replace("'", "''")
         by = f", PARTITION_BY ({', '.join(parts)})" if parts else ""
-        db.execute(f"COPY \"{table}\" TO '{target}' (FORMAT parquet{by})")
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*.parquet"))
+        db.execute(f"COPY {table} TO '{target}' (FORMAT parquet{by})")
+    return {
+        "grain": f"one row per row of {table}",
+        "partitioned_by": list(parts),
+        "columns": [
+            {"name": name, "type": kind, "comment": f"what {name} is"} for name, kind in columns
+        ],
+        "rows": len(rows),
     }
-    return {"files": files, "rows": len(rows)}
 
 
-def write_lake(folder, logs=None, **tables):
-    """An OUTPUT with these rows, as etl.py lays it out.
-
-    logs   events that the run read, in the folder INPUT beside the tables
-    """
-    listed = {}
+def write_lake(output, source="/nowhere", songs_by=("year",), **tables):
+    """An OUTPUT with these rows."""
+    made = {}
+    partitions = {"songplays": ("year", "month"), "time": ("year", "month"), "songs": songs_by}
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
-        for table in common.tables():
-            listed[table] = write_table(db, folder / table, table, tables.get(table, []))
-    commit = {"commit": 1, "run": RUN, "tables": listed}
-    if logs is not None:
-        source = folder.parent / f"{folder.name}-input"
-        path = source / "log_data" / "events.json"
-        path.parent.mkdir(parents=True)
-        path.write_text("\n".join(map(json.dumps, logs)))
-        commit["settings"] = {"input": source.as_uri()}
-        inputs = folder / "_etl" / "inputs" / "000000001.json.gz"
-        inputs.parent.mkdir(parents=True)
-        line = json.dumps(["log_data/events.json", path.stat().st_size, "etag"])
-        inputs.write_bytes(gzip.compress(line.encode()))
-    for name, text in (("commits/000000001.json", json.dumps(commit)), ("done/000000001", "")):
-        path = folder / "_etl" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return folder
+        for table in etl.COLUMNS:
+            rows, parts = tables.get(table, []), partitions.get(table, ())
+            made[table] = write_table(db, output, table, rows, parts)
+    plays, songs = made["songplays"]["rows"], made["songs"]["rows"]
+    paths = sorted(output.rglob("*.parquet"))
+    commit = {
+        "commit": 1,
+        "run": "20181101T000000Z-00000000",
+        "settings": {"input": str(source)},
+        "events": {"lines": plays + 2, "malformed": 2, "songplays": plays},
+        "songs": {"records": songs, "songs": songs},
+        "tables": made,
+        "files": {str(p.relative_to(output)): {"bytes": p.stat().st_size} for p in paths},
+    }
+    (output / "_etl" / "commits").mkdir(parents=True)
+    (output / "_etl" / "commits" / "000000001.json").write_text(json.dumps(commit))
+    return output
+
+
+def event(song, number):
+    """The play of play_row(number), as the app logs it."""
+    return {
+        "page": "NextSong",
+        "userId": "8",
+        "sessionId": 1,
+        "itemInSession": number,
+        "ts": 1541287800000,
+        "song": song,
+        "artist": "Foxes",
+    }
 
 
 def play_row(
-    number,
-    time="2018-11-03 23:30:00",
-    user=8,
-    level="free",
-    song=None,
-    artist=None,
-    location="Oakland",
-    agent="Safari",
-    session=1,
+    number, time=TIME, user=8, song=None, artist=None, location="Oakland, CA", agent="Safari/1"
 ):
     start = datetime.fromisoformat(time).replace(tzinfo=UTC)
-    return (
-        f"{number:032x}",
-        start,
-        user,
-        level,
-        song,
-        artist,
-        session,
-        location,
-        agent,
-        start.year,
-        start.month,
+    key = hashlib.md5(f"8|1|{number}|1541287800000".encode()).hexdigest()
+    month = (start.year, start.month)
+    return (key, start, user, "free", song, artist, 1, location, agent, *month)
+
+
+def time_row(time=TIME):
+    start = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    week = start.isocalendar().week
+    weekday = start.isoweekday() % 7 + 1
+    return (start, start.hour, start.day, week, weekday, start.year, start.month)
+
+
+def plays_lake(output, *times):
+    """Plays of one user at these different times."""
+    return write_lake(
+        output,
+        songplays=[play_row(number, time) for number, time in enumerate(times)],
+        users=[USER],
+        time=[time_row(time) for time in times],
     )
 
 
-def one_play_lake(folder, title="River", name="Foxes", logs=None, **changes):
-    start = datetime(2018, 11, 3, 23, 30, tzinfo=UTC)
+def one_play_lake(output, title="River", name="Foxes", location="Oakland, CA", source="/nowhere"):
     return write_lake(
-        folder,
-        logs=logs,
-        songplays=[play_row(1, song="SO1", artist="AR1", **changes)],
-        users=[(8, "Ada", "Koch", "F", "free")],
+        output,
+        source=source,
+        songplays=[play_row(1, song="SO1", artist="AR1", location=location)],
+        users=[USER],
         songs=[("SO1", title, "AR1", 200.5, 1999)],
         artists=[("AR1", name, "Oakland", 37.8, -122.27)],
-        time=[(start, 23, 3, 44, 7, 2018, 11)],
+        time=[time_row()],
     )
 
 
-def answers(output, zone="UTC"):
-    """What the report's queries answer, by name."""
-    opened = lake.open_lake(str(output))
-    return {name: opened.rows(query.sql) for name, query in queries.read_queries(zone).items()}
-
-
-def as_text(rows):
-    """Rows of any engine in one form: numbers to nine decimals, whatever their type."""
-
-    def plain(value):
-        try:
-            return f"{float(value):.9f}"
-        except (TypeError, ValueError):
-            return None if value is None else str(value)
-
-    return [[plain(value) for value in row] for row in rows]
+def upload(client, folder, bucket, prefix):
+    for path in folder.rglob("*.*"):
+        if path.is_file():
+            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")

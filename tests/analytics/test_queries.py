@@ -1,139 +1,93 @@
-"""analytics/queries.sql in Athena, as ministack runs it over Glue, and by Trino's grammar."""
+"""views.sql, queries.sql and local_time.sql in the DuckDB shell, as the docs print the commands."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import boto3
-import common
 import lake
 import pytest
 import queries
 import report
-import sqlglot
-from helpers import ROOT, free_port
-from lakes import PARTITIONS, answers, as_text
 
-GLUE_TYPES = {
-    "STRING": "string",
-    "BIGINT": "bigint",
-    "INT": "int",
-    "DOUBLE": "double",
-    "TIMESTAMP": "timestamp",
-}
+from tests.analytics.lakes import one_play_lake
+from tests.helpers import ROOT
+
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+pytestmark = pytest.mark.skipif(
+    not shutil.which("duckdb", path=PATH), reason="no DuckDB shell: pip install duckdb-cli"
+)
 
 
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory):
-    """Clients of an AWS that runs on this machine, by name."""
-    port, folder = free_port(), tmp_path_factory.mktemp("aws")
-    program = shutil.which(
-        "ministack", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def run_shell(command, *statements, cwd=ROOT):
+    """What DuckDB's shell prints, started by this command in the project's folder."""
+    done = subprocess.run(
+        f'{command} "$@"',
+        shell=True,
+        executable="/bin/bash",
+        cwd=cwd,
+        env={"PATH": PATH},
+        input="\n".join(statements),
+        capture_output=True,
+        text=True,
     )
-    settings = {
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "S3_DATA_DIR": str(folder / "s3"),
-    }
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [program], cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log
-        )
-
-    def client(name):
-        keys = {
-            "aws_access_key_id": "key",
-            "aws_secret_access_key": "secret",
-            "region_name": "us-east-1",
-        }
-        return boto3.client(name, endpoint_url=f"http://127.0.0.1:{port}", **keys)
-
-    for _ in range(120):
-        try:
-            client("s3").create_bucket(Bucket="lake")
-            break
-        except Exception:
-            time.sleep(0.25)
-    yield client
-    server.terminate()
-    server.wait(30)
+    assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
+    return done.stdout
 
 
-@pytest.fixture(scope="module")
-def athena(aws, sample_tables):
-    """Runs a query of Athena over the sample's tables."""
-    glue, client = aws("glue"), aws("athena")
-    glue.create_database(DatabaseInput={"Name": "sparkify"})
-    for table in common.tables():
-        for path in (sample_tables / table).rglob("*.parquet"):
-            aws("s3").upload_file(str(path), "lake", str(path.relative_to(sample_tables)))
-        columns = [
-            {"Name": name, "Type": GLUE_TYPES[kind]} for name, kind in lake.columns(table).items()
-        ]
-        parts = PARTITIONS.get(table, [])
-        parquet = "org.apache.hadoop.hive.ql.io.parquet"
-        storage = {
-            "Columns": [column for column in columns if column["Name"] not in parts],
-            "Location": f"s3://lake/{table}/",
-            "InputFormat": f"{parquet}.MapredParquetInputFormat",
-            "OutputFormat": f"{parquet}.MapredParquetOutputFormat",
-            "SerdeInfo": {"SerializationLibrary": f"{parquet}.serde.ParquetHiveSerDe"},
-        }
-        keys = [column for column in columns if column["Name"] in parts]
-        made = {
-            "Name": table,
-            "TableType": "EXTERNAL_TABLE",
-            "StorageDescriptor": storage,
-            "PartitionKeys": keys,
-        }
-        glue.create_table(DatabaseName="sparkify", TableInput=made)
-
-    def run(query):
-        given = {"QueryExecutionContext": {"Database": "sparkify"}}
-        given["ResultConfiguration"] = {"OutputLocation": "s3://lake/answers/"}
-        started = client.start_query_execution(QueryString=query, **given)["QueryExecutionId"]
-        while True:
-            status = client.get_query_execution(QueryExecutionId=started)["QueryExecution"][
-                "Status"
-            ]
-            if status["State"] not in ("QUEUED", "RUNNING"):
-                break
-            time.sleep(0.1)
-        assert status["State"] == "SUCCEEDED", status
-        rows = client.get_query_results(QueryExecutionId=started)["ResultSet"]["Rows"]
-        return [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
-
-    return run
+def test_output_is_the_default(tmp_path):
+    one_play_lake(tmp_path / "output")
+    shutil.copytree(ROOT / "analytics", tmp_path / "analytics")
+    command = "duckdb -csv -init analytics/views.sql"
+    assert run_shell(command, "SELECT title FROM songs;", cwd=tmp_path).split() == [
+        "title",
+        "River",
+    ]
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York", queries.LISTENERS])
-def test_the_queries_give_the_same_answers_in_athena(athena, sample_tables, zone):
-    for name, query in queries.read_queries(zone).items():
-        of_duckdb = answers(sample_tables, zone)[name]
-        heads, *rows = athena(query.sql)
-        assert heads == list(of_duckdb[0]), name
-        assert as_text(rows) == as_text(row.values() for row in of_duckdb), name
+def test_the_page_s_command_opens_a_path_with_a_blank_and_quotes(tmp_path):
+    output = one_play_lake(tmp_path / """it's "my" lake""")
+    command = f"{report.shell_commands(str(output))} -csv"
+    for table, rows in lake.open_lake(str(output)).tables.items():
+        printed = run_shell(command, f"SELECT * FROM {table};").splitlines()
+        assert printed[0].split(",") == [column["name"] for column in rows["columns"]]
+        assert len(printed) == 2
 
 
-def test_the_queries_are_trino_s_sql_and_use_no_function_that_only_one_engine_has():
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", queries.LISTENERS])
+def test_every_sql_of_the_page_runs_as_printed(sample_tables, zone):
+    opened = lake.open_lake(str(sample_tables))
+    if zone != "UTC":
+        queries.use_local_time(opened, zone)
+    named = queries.read_queries().values()
+    asked = [queries.ask_logs(opened), *((query, opened.rows(query.sql)) for query in named)]
+    statements = report.local_time_commands(zone).splitlines()
+    for query, _ in asked:
+        statements += [".print ---", query.sql]
+    command = f"{report.shell_commands(str(sample_tables))} -json"
+    printed = run_shell(command, *statements).split("---\n")[1:]
+    assert len(printed) == len(asked)
+    for text, (query, rows) in zip(printed, asked):
+        # both as JSON has them
+        assert json.loads(text) == json.loads(json.dumps(rows, default=str)), query.question
+
+
+def test_the_file_of_queries_prints_each_question_above_its_answer(sample_tables):
+    command = report.shell_commands(str(sample_tables))
+    printed = run_shell(command, ".read analytics/queries.sql").splitlines()
+    asked = [query.question for query in queries.read_queries().values()]
+    assert [line for line in printed if line.endswith("?")] == asked
+    for question in asked:
+        assert printed[printed.index(question) + 1].startswith("┌")
+
+
+def test_the_page_shows_every_query_and_eight_use_the_time_or_users_dimension():
     text = (ROOT / "analytics" / "queries.sql").read_text()
-    trees = sqlglot.parse(text, read="trino", error_level=sqlglot.ErrorLevel.RAISE)
-    assert len(trees) == len(queries.read_queries())
-    unknown = [call.name for tree in trees for call in tree.find_all(sqlglot.exp.Anonymous)]
-    assert unknown == []
-
-
-def test_every_query_has_a_name_a_question_and_a_place_on_the_page():
-    found = queries.read_queries()
-    shown = {section.query for section in report.SECTIONS} - set(queries_of_logs())
-    assert set(found) == {"headline", *shown}
-    assert all(query.question.endswith("?") for query in found.values())
-    in_tokyo = queries.read_queries("Asia/Tokyo").values()
-    assert all("'UTC'" not in query.sql for query in in_tokyo)
-
-
-def queries_of_logs():
-    return [section.query for section in report.SECTIONS if section.query.startswith("logged_")]
+    named = queries.read_queries()
+    assert list(named) == re.findall(r"^-- name: (\w+)$", text, re.MULTILINE)
+    assert set(named) == {"headline", *(section.query for section in report.SECTIONS)}
+    joins = [re.search(r"JOIN (time|users)\b", query.sql) for query in named.values()]
+    assert sum(map(bool, joins)) >= 8

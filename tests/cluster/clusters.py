@@ -13,12 +13,14 @@ import time
 import urllib.request
 from pathlib import Path
 
-from helpers import ROOT, free_port
 from pyspark.find_spark_home import _find_spark_home
 
 import etl
+from tests.helpers import ROOT, free_port
 
 SPARK_HOME = _find_spark_home()
+[CLIENT_JAR] = Path(SPARK_HOME, "jars").glob("hadoop-client-api-*.jar")
+HADOOP = CLIENT_JAR.stem.rpartition("-")[2]
 OPENS = [
     f"--add-opens=java.base/java.{name}=ALL-UNNAMED"
     for name in ("lang", "util", "io", "net", "nio")
@@ -121,7 +123,7 @@ class Cluster:
             "spark.driver.memory": "768m",
             "spark.default.parallelism": "2",
             "spark.sql.shuffle.partitions": "2",
-            **etl.s3a_packages(etl.hadoop_version()),
+            **etl.s3a_packages(),
             **self.settings,
         }
         command = [f"{SPARK_HOME}/bin/spark-submit", "--master", self.master]
@@ -215,7 +217,7 @@ class Yarn(Cluster):
             "-B",
             "-f",
             pom,
-            f"-Dhadoop.version={etl.hadoop_version()}",
+            f"-Dhadoop.version={HADOOP}",
             "dependency:build-classpath",
         ]
         subprocess.run([*maven, "-DincludeScope=test", f"-Dmdep.outputFile={paths}"], check=True)

@@ -1,8 +1,7 @@
-"""The job without Spark, in processes of its own: it lists, packs, commits, publishes and cleans.
+"""The job without Spark, in processes of its own: it lists, packs, commits and publishes.
 
 The tables that Spark would stage are ready-made Parquet files, with the version of the input in
-every row; so
-what a reader sees tells which commits it comes from.
+every row, so what a reader sees tells which commits it comes from.
 """
 
 import io
@@ -12,285 +11,226 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
-from functools import lru_cache
+from functools import cache
 from itertools import count
-from multiprocessing import forkserver
 from pathlib import Path
 
-import obstore
 import pyarrow
 import pyarrow.parquet
-import pytest
-from botocore.client import BaseClient
-from botocore.exceptions import ConnectionClosedError
 
 import etl
 
 numbers = count()  # of children
 ROWS = 6  # of each table; songplays has them in two files
 WHOLE = Counter(range(ROWS))
-real_put = obstore.put
+# a process that hangs fails its test after so many seconds; no test waits for less
+HANGS = 600
 
 
-@lru_cache
-def children():
-    """Children are forks of a process that imported all of this, but never started a thread."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness", "boto3", "obstore.auth.boto3"])
-    with pytest.MonkeyPatch.context() as environment:
-        folders = Path(__file__).parents
-        environment.setenv("PYTHONPATH", os.pathsep.join(map(str, folders[:3])))
-        forkserver.ensure_running()
-    return context
+# ── Instead of Spark ──
 
 
 def parquet(version: int, rows: range) -> bytes:
     data = io.BytesIO()
-    pyarrow.parquet.write_table(
-        pyarrow.table({"version": [version] * len(rows), "row": rows}), data
-    )
+    table = pyarrow.table({"version": [version] * len(rows), "row": rows})
+    pyarrow.parquet.write_table(table, data)
     return data.getvalue()
 
 
-def build(run):
-    """What etl.build leaves, as far as the publisher is concerned; its songs are really packed."""
-    with run.phase("songs", "Packing songs", run.lake.uri):
-        run.songs["records"] = etl.pack_songs(run)
-    key = run.pinned["song_data"][0].key
-    version = json.loads(run.source.read(key))["version"]
+def stage(run, *tables: str) -> None:
+    first_song = run.source.read(run.manifest["song_data"][0].key)
+    version = json.loads(first_song)["version"]
     # each commit writes other folders
     halves = {
         f"year={2018 + version % 2}/": range(3),
         f"year={2020 + version % 2}/": range(3, ROWS),
     }
-    for table in etl.COLUMNS:
+    for table in tables:
         parts = halves if table == "songplays" else {"": range(ROWS)}
         for folder, rows in parts.items():
             key = f"{run.staging}/{table}/{folder}part-0.parquet"
-            real_put(run.lake.store, key, parquet(version, rows))
-        run.tables[table] = {"rows": ROWS, "files": etl.staged_files(run)[table]}
-    run.events.update(dict.fromkeys(("lines", "matched", "ambiguous", *etl.EVENT_CLASSES), 0))
-    run.songs.update(dict.fromkeys(etl.SONG_CLASSES, 0))
+            run.lake.write(key, parquet(version, rows))
+        run.summary["tables"][table] = {"rows": ROWS}
+
+
+def process_song_data(spark, run):
+    stage(run, "songs", "artists")
+    return None, {"records": 1, **dict.fromkeys(etl.SONG_CLASSES, 0)}
+
+
+def process_log_data(spark, run):
+    stage(run, "users", "time")
+    return None, {"lines": 1, **dict.fromkeys(etl.EVENT_CLASSES, 0)}
+
+
+def process_plays(run, plays, song_records):
+    stage(run, "songplays")
+    return {"matched": 0, "ambiguous": 0}
+
+
+# name in etl -> what stands in for it
+STUBS = {
+    "start_spark": lambda run: None,
+    "process_song_data": process_song_data,
+    "process_log_data": process_log_data,
+    "process_plays": process_plays,
+    "audit": lambda spark, run: None,
+}
 
 
 def write_version(folder: Path, version: int) -> None:
-    for side in ("song_data", "log_data"):
-        (folder / side).mkdir(parents=True, exist_ok=True)
-        (folder / side / "a.json").write_text(json.dumps({"version": version}))
+    """An input whose tables all hold this version."""
+    for dataset in ("song_data", "log_data"):
+        (folder / dataset).mkdir(parents=True, exist_ok=True)
+        (folder / dataset / "a.json").write_text(json.dumps({"version": version}))
 
 
-class Faults:
-    """Makes the n-th request that changes the store go wrong in one of WAYS."""
-
-    WAYS = (
-        "refused",  # it fails before it acts
-        "lost",  # it acts, and its answer is lost
-        "lost twice",  # so is the answer to the next question, which might have told
-        "killed",  # it is the last that the process does
-        "terminated",  # the process is told to end just after it
-    )
-
-    def __init__(self, way: str, number: int):
-        self.way, self.number, self.count, self.lock, self.is_deaf = (
-            way,
-            number,
-            0,
-            threading.Lock(),
-            False,
-        )
-
-    def change(self, act, error):
-        with self.lock:
-            self.count += 1
-            is_hit = self.count == self.number
-        if is_hit and self.way == "refused":
-            raise error
-        result = act()
-        if is_hit and self.way in ("killed", "terminated"):
-            os.kill(os.getpid(), signal.SIGKILL if self.way == "killed" else signal.SIGTERM)
-        elif is_hit:
-            self.is_deaf = self.way == "lost twice"
-            raise error
-        return result
-
-    def read(self, act, error):
-        if self.is_deaf:
-            self.is_deaf = False
-            raise error
-        return act()
-
-    def install(self):
-        def wrap(owner, name, request, error, applies=lambda *_: True):
-            real = getattr(owner, name)
-
-            def call(*arguments, **options):
-                act = lambda: real(*arguments, **options)  # noqa: E731
-                return request(act, error) if applies(*arguments) else act()
-
-            setattr(owner, name, call)
-
-        reset = etl.BaseError("connection reset by peer")
-        for name in (
-            "put",
-            "put_async",
-            "copy",
-            "delete",
-        ):  # put_async is lost before it is awaited
-            wrap(obstore, name, self.change, reset)
-        for name in ("get", "list"):
-            wrap(obstore, name, self.read, reset)
-        for name in ("unlink", "rmdir"):
-            wrap(os, name, self.change, OSError(5, "Input/output error"))
-        is_delete = lambda _, operation, *__: operation == "DeleteObjects"  # noqa: E731
-        wrap(
-            BaseClient,
-            "_make_api_call",
-            self.change,
-            ConnectionClosedError(endpoint_url="http://store"),
-            is_delete,
-        )
+# ── Processes ──
 
 
-def signal_before(name: str, number: int, kind=signal.SIGSTOP, wait=0.0):
-    """The process signals itself before, or seconds after, its n-th call of a function of etl."""
-    real, calls = getattr(etl, name), count(1)
+@cache
+def children():
+    """Children are forks of a process that imported all of this, but never started a thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "boto3", "obstore.auth.boto3"])
+    return context
 
-    def call(*given):
-        if next(calls) == number:
-            if wait:
-                threading.Timer(wait, os.kill, [os.getpid(), kind]).start()
-            else:
+
+def signal_before(kind: int, number: int, *names: str) -> None:
+    """The process signals itself before the n-th call of functions of etl or of its Location."""
+    calls = count(1)
+
+    def watch(owner, name):
+        real = getattr(owner, name)
+
+        def call(*given, **options):
+            if next(calls) == number:
                 os.kill(os.getpid(), kind)
-        return real(*given)
+            return real(*given, **options)
 
-    setattr(etl, name, call)
+        setattr(owner, name, call)
+
+    for name in names:
+        watch(etl.Location if hasattr(etl.Location, name) else etl, name)
 
 
-def child(arguments, said, faults, pause, patience):
+def child(arguments: list[str], said: Path, at: tuple) -> None:
     with open(said, "w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        etl.ANSWER_SECONDS = patience or etl.ANSWER_SECONDS
-        etl.check_java = lambda: None
-        etl.build = build
-        if pause:
-            signal_before(*pause)
-        layer = Faults(*faults) if faults else None
-        if layer:
-            layer.install()
+        for name, stub in STUBS.items():
+            setattr(etl, name, stub)
+        if at:
+            signal_before(*at)
         code = etl.main(arguments)
-        print(f"requests: {layer.count if layer else 0}")
     os._exit(code)
 
 
 class Child:
-    """A run of the job in a child; see Faults and signal_before for what may befall it."""
+    """A run of the job in a process of its own; `at` is for signal_before."""
 
-    def __init__(self, folder: Path, *arguments, faults=None, pause=(), patience=0):
+    def __init__(self, folder: Path, *arguments, at: tuple = ()):
         self.said = folder / f"said-{next(numbers)}"
-        given = [list(map(str, arguments)), self.said, faults, pause, patience]
+        given = [list(map(str, arguments)), self.said, at]
         self.process = children().Process(target=child, args=given)
         self.process.start()
 
-    def wait_until_stopped(self):
+    def wait_until_stopped(self) -> None:
         state = ["ps", "-o", "state=", "-p", str(self.process.pid)]
         while "T" not in subprocess.run(state, capture_output=True, text=True, check=True).stdout:
             time.sleep(0.01)
 
-    def wake(self):
+    def wake(self) -> None:
         os.kill(self.process.pid, signal.SIGCONT)
 
-    def end(self, timeout=60):
-        """Exit code (-9 when killed) and what was said; a run that hangs fails the test."""
-        self.process.join(timeout)
+    def end(self) -> tuple[int, str]:
+        """Exit code, -9 when killed, and what was said."""
+        self.process.join(HANGS)
         if self.process.exitcode is None:
             self.process.kill()
-            raise AssertionError(f"still running after {timeout} s: {self.said.read_text()}")
+            raise AssertionError(f"it hangs: {self.said.read_text()}")
         return self.process.exitcode, self.said.read_text()
+
+
+# ── Lakes ──
 
 
 class Local:
     """Lakes on this machine: copies of one that holds version 1 and whose input is version 2."""
 
     def __init__(self, folder: Path):
-        self.folder, self.first = folder, folder / "first"
+        self.folder = folder
+        self.first = folder / "first"
         write_version(folder / "in", 1)
-        assert self.run(self.first)[0] == 0
+        code, said = self.run(self.first)
+        assert code == 0, said
         write_version(folder / "in", 2)
 
     def copy(self, name: str):
-        return shutil.copytree(self.first, self.folder / name, symlinks=True)
+        return shutil.copytree(self.first, self.folder / name)
 
-    def run(self, output, **options):
-        return Child(
-            self.folder, "--input", self.folder / "in", "--output", output, **options
-        ).end()
+    def run(self, output, **options) -> tuple[int, str]:
+        arguments = ["--input", self.folder / "in", "--output", output]
+        return Child(self.folder, *arguments, **options).end()
 
-    def place(self, output) -> etl.Place:
-        return etl.open_place(f"file://{output}", None, None)
+    def location(self, output) -> etl.Location:
+        return local_location(output)
 
 
 class S3(Local):
     def __init__(self, folder: Path, server, bucket: str):
-        self.server, self.bucket, self.client = server, bucket, server.bucket(bucket)
+        self.server = server
+        self.bucket = bucket
+        self.client = server.bucket(bucket)
         super().__init__(folder)
 
-    def keys(self, prefix: str):
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=prefix
-        )
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
-
-    def check_no_secret(self, *secrets: str):
-        """In no object of the bucket, and in nothing that a run has said."""
-        objects = (
-            self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-            for key in self.keys("")
-        )
-        for text in (*objects, *(path.read_bytes() for path in self.folder.glob("said-*"))):
-            assert not any(secret.encode() in text for secret in secrets)
-
-    def copy(self, name: str):
-        for key in self.keys("first/"):
-            source = {"Bucket": self.bucket, "Key": key}
-            self.client.copy_object(
-                Bucket=self.bucket, Key=name + key[len("first") :], CopySource=source
-            )
+    def copy(self, name: str) -> str:
+        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix="first/")
+        for item in listed["Contents"]:
+            source = {"Bucket": self.bucket, "Key": item["Key"]}
+            target = name + item["Key"].removeprefix("first")
+            self.client.copy_object(Bucket=self.bucket, Key=target, CopySource=source)
         return name
 
     def config(self, output, endpoint=None) -> Path:
-        name = getattr(output, "name", output)
-        return self.server.config(
-            self.folder, self.folder / "in", f"s3://{self.bucket}/{name}", endpoint=endpoint
-        )
+        url = f"s3://{self.bucket}/{getattr(output, 'name', output)}"
+        return self.server.config(self.folder, self.folder / "in", url, endpoint=endpoint)
 
-    def run(self, output, endpoint=None, **options):
+    def run(self, output, endpoint=None, **options) -> tuple[int, str]:
         return Child(self.folder, "--config", self.config(output, endpoint), **options).end()
 
-    def place(self, output) -> etl.Place:
+    def location(self, output) -> etl.Location:
         settings = etl.read_settings(["--config", str(self.config(output))])
-        return etl.open_place(f"s3a://{self.bucket}/{output}", settings, etl.connect(settings))
+        return etl.open_location(settings.output, settings)
 
 
-def published(lake: etl.Place) -> dict:
+def local_location(folder) -> etl.Location:
+    return etl.Location(f"file://{folder}", etl.LocalStore(str(folder)))
+
+
+def published(lake: etl.Location) -> dict[str, dict[int, Counter]]:
     """Table -> version -> how often each of its rows is there, for a reader of the folders."""
     found = {}
     for table in etl.COLUMNS:
-        versions = found.setdefault(table, {})
+        versions = found[table] = {}
         for key in lake.list(table):
             if key.endswith(".parquet"):
-                data = pyarrow.parquet.read_table(
-                    io.BytesIO(bytes(obstore.get(lake.store, key).bytes()))
-                )
-                for version, row in zip(*(data[name].to_pylist() for name in ("version", "row"))):
-                    versions.setdefault(version, Counter())[row] += 1
+                for row in pyarrow.parquet.read_table(io.BytesIO(lake.read(key))).to_pylist():
+                    versions.setdefault(row["version"], Counter())[row["row"]] += 1
     return found
 
 
-def check_no_gap(versions: dict, allowed) -> None:
-    """One version is there whole, no row of any is there twice, and there is none but those."""
-    assert WHOLE in versions.values(), versions
-    assert versions.keys() <= set(allowed), versions
-    assert all(count == 1 for rows in versions.values() for count in rows.values()), versions
+def check_is(lake: etl.Location, version: int) -> None:
+    """All tables hold this version and no other row, and nothing is left in staging."""
+    found = published(lake)
+    assert all(versions == {version: WHOLE} for versions in found.values()), found
+    assert not lake.list("_etl/staging")
+
+
+def check_no_gap(lake: etl.Location, *allowed: int) -> None:
+    """In each table one version is whole, and no row is there twice or of another version."""
+    for versions in published(lake).values():
+        assert WHOLE in versions.values(), versions
+        assert versions.keys() <= set(allowed), versions
+        assert all(count == 1 for rows in versions.values() for count in rows.values()), versions

@@ -1,4 +1,4 @@
-"""What nobody wants to read: lines and files by name, each with what the account must say of it."""
+"""What nobody wants to read: lines and files by name, each with the classes that it ends in."""
 
 import gzip
 import io
@@ -6,13 +6,11 @@ import random
 
 import pyarrow
 import pyarrow.parquet
-from helpers import song
-from lines import LOG_LINES, SONG_LINES, H, P
 
-PLAY, SONG = (
-    P,
-    b'{"song_id":"SO1","title":"River","artist_id":"AR1","artist_name":"Foxes","duration":200.5}',
-)
+from tests.helpers import song
+from tests.lines import LOG_LINES, SONG_LINES, H, P
+
+SONG = b'{"song_id":"SO1","title":"River","artist_id":"AR1","artist_name":"Foxes","duration":200.5}'
 TS = b"1541106106796"
 LINES = {
     **LOG_LINES,
@@ -43,8 +41,8 @@ LINES = {
     "a comma first": (b"{," + P[1:], "malformed"),
     "a bracket for a brace": (P[:-1] + b"]", "malformed"),
     "True of Python": (P[:-1] + b',"x":True}', "malformed"),
-    "NaN where nothing is read": (P[:-1] + b',"x":NaN}', "malformed"),
-    "Infinity where text is due": (H % b'"level":-Infinity', "malformed"),
+    "NaN where nothing is read": (P[:-1] + b',"x":[NaN,-Infinity]}', "play"),
+    "NaN as ts": (P.replace(TS, b"NaN"), "malformed"),
     "undefined of JavaScript": (P[:-1] + b',"x":undefined}', "malformed"),
     "a hexadecimal number": (P.replace(b"200.5", b"0x10"), "malformed"),
     "a number with a plus": (P.replace(b"200.5", b"+200.5"), "malformed"),
@@ -90,7 +88,8 @@ LINES = {
     "nested 100,000 deep": (P[:-1] + b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "play"),
     "opened 100,000 times and never closed": (b"[" * 100_000, "malformed"),
 }
-HUGE = {  # of these a file each: Spark's default heap of 1 GB holds some of them at a time
+# of these a file each
+HUGE = {
     "a line of ten million characters": (P[:-1] + b',"x":"' + b"a" * 10_000_000 + b'"}', "play"),
     "ten million blanks": (b" " * 10_000_000, "blank"),
     "text of 25 MB": (P[:-1] + b',"song":"' + b"a" * 25_000_000 + b'"}', "play"),
@@ -118,9 +117,11 @@ def lines_of(data: bytes) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n"))
 
 
-UTF16, ZIP = (P + b"\n" + P).decode().encode("utf-16"), gzip.compress(P + b"\n" + P)
+UTF16 = (P + b"\n" + P).decode().encode("utf-16")
+ZIP = gzip.compress(P + b"\n" + P)
 NOISE = random.Random(1).randbytes(4096)
-FILES = {  # content of a log file, and its lines by class
+# content of a log file, and its lines by class
+FILES = {
     "empty": (b"", {}),
     "a line end": (b"\n", {"blank": 1}),
     "line ends alone": (b"\n\r\n\n", {"blank": 3}),
@@ -148,7 +149,8 @@ FILES = {  # content of a log file, and its lines by class
     "an error page": (b"<html><body>503</body></html>\n", {"malformed": 1}),
     "CSV": (b"page,ts\nNextSong,1\n", {"malformed": 2}),
 }
-NAMES = (  # of input files
+# of input files, without their suffix
+NAMES = (
     "a b",
     "a#b",
     "a?b",
@@ -192,22 +194,22 @@ NAMES = (  # of input files
     "NUL",
     "con",
 )
-UNADDRESSABLE = ("a\tb", "a\nb", "a\rb", "a\x7fb", "a\x01b")
-IGNORED = (
+HIDDEN = (
     "_x.json",
     ".x.json",
-    "X.JSON",
-    "x.Json",
-    "x.json.gz",
-    "x.json~",
-    "x.jsonl",
-    "x.json.crc",
-    "x",
     ".json",
     "_/x.json",
     "a/_b/x.json",
     "a/.b/x.json",
     "_k=v/x.json",
-    "x.json ",
     "_SUCCESS",
+)
+SKIPPED = (
+    "x",
+    "x.json~",
+    "x.json ",
+    "x.json.crc",
+    "x.json.bz2",
+    "x.jsonlines",
+    "x.gz",
 )

@@ -5,13 +5,13 @@ import random
 import socket
 import struct
 import threading
-import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0} by the test</Message></Error>"
-STATUS = {"SlowDown": 503, "AccessDenied": 403, "ExpiredToken": 400, "PermanentRedirect": 301}
+STATUS = {"SlowDown": 503, "AccessDenied": 403, "ExpiredToken": 400, "NotImplemented": 501}
+OF_A_CONNECTION = ("connection", "content-length", "transfer-encoding", "expect")
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -24,35 +24,21 @@ class Proxy(BaseHTTPRequestHandler):
         fate = self.server.choose(self.command, self.path, self.headers, body)
         if fate:
             self.server.fates[fate] += 1
-        if fate == "hang":
-            self.server.is_over.wait(600)
-            return self.reset()
-        if fate == "delay":
-            time.sleep(1)
         if fate == "reset":
             return self.reset()
         if fate in STATUS:
-            return self.answer(
-                STATUS[fate], {"Content-Type": "application/xml"}, ERROR.format(fate).encode()
-            )
+            error = ERROR.format(fate).encode()
+            return self.answer(STATUS[fate], {"Content-Type": "application/xml"}, error)
         status, headers, data = self.ask(body)
         if fate == "lost":
             return self.reset()
-        if (
-            fate == "overwrite" and status == 412
-        ):  # as a store would that does not know If-None-Match
-            status, headers, data = 200, {"ETag": '"0"'}, b""
-        if (
-            fate == "undeleted" and status == 200
-        ):  # DeleteObjects refuses key by key, in an answer that is a 200
-            error = "<Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
-            data = f"<?xml version='1.0'?><DeleteResult>{error}</DeleteResult>".encode()
-        if fate == "cut" and data and self.command != "HEAD":
-            self.answer(status, headers, data[: len(data) // 2], len(data))
+        length = len(data)
+        if self.command == "HEAD":
+            length = headers.get("Content-Length")
+        if fate == "cut" and data:
+            self.answer(status, headers, data[: len(data) // 2], length)
             return self.reset()
-        self.answer(
-            status, headers, data, headers.get("Content-Length") if self.command == "HEAD" else None
-        )
+        self.answer(status, headers, data, length)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = pass_on
 
@@ -67,10 +53,11 @@ class Proxy(BaseHTTPRequestHandler):
         return data
 
     def ask(self, body):
-        store = http.client.HTTPConnection(self.server.store, timeout=60)
+        store = http.client.HTTPConnection(self.server.store)
         store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():  # the Host too: it is signed
-            if name.lower() not in ("connection", "content-length", "transfer-encoding", "expect"):
+        # the Host too: it is signed
+        for name, value in self.headers.items():
+            if name.lower() not in OF_A_CONNECTION:
                 store.putheader(name, value)
         store.putheader("Content-Length", str(len(body)))
         store.endheaders(body)
@@ -81,10 +68,8 @@ class Proxy(BaseHTTPRequestHandler):
 
     def answer(self, status, headers, data, length=None):
         self.send_response_only(status)
-        if self.server.region:
-            self.send_header("x-amz-bucket-region", self.server.region)
         for name, value in headers.items():
-            if name.lower() not in ("connection", "content-length", "transfer-encoding"):
+            if name.lower() not in OF_A_CONNECTION:
                 self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Length", str(len(data) if length is None else length))
@@ -99,40 +84,36 @@ class Proxy(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def finish(self):
-        try:
+        with suppress(OSError, ValueError):
             super().finish()
-        except (OSError, ValueError):
-            pass
 
     def log_message(self, *_):
         pass
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads, request_queue_size = True, 256
+    daemon_threads = True
+    request_queue_size = 256
 
     def handle_error(self, *_):
-        pass  # the client went away
+        """The client went away."""
 
 
 @contextmanager
-def bad_store(endpoint: str, choose, region: str = ""):
-    """A server whose `endpoint` passes requests on; `fates` counts what it did instead.
-
-    It says that its buckets are in this region.
-    """
+def bad_store(endpoint: str, choose):
+    """A server whose `endpoint` passes requests on; `fates` counts what it did instead."""
     server = Server(("127.0.0.1", 0), Proxy)
-    server.store, server.choose, server.fates = endpoint.removeprefix("http://"), choose, Counter()
-    server.region = region
-    server.is_over, server.endpoint = threading.Event(), f"http://127.0.0.1:{server.server_port}"
+    server.store = endpoint.removeprefix("http://")
+    server.choose = choose
+    server.fates = Counter()
+    server.endpoint = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
-    server.is_over.set()
     server.shutdown()
     server.server_close()
 
 
-def at_random(fate: str, share: float, seed: int = 0):
+def at_random(fate: str, share: float, seed: int):
     chance = random.Random(seed)
     return lambda *_: fate if chance.random() < share else None
 
@@ -144,3 +125,16 @@ def at(fate: str, method: str, path: str = "", header: str = "", body: bytes = b
         if verb == method and path in target and header in str(headers).lower() and body in data
         else None
     )
+
+
+def once(choose):
+    """The first of these requests alone."""
+    done = []
+
+    def choose_once(*request):
+        fate = None if done else choose(*request)
+        if fate:
+            done.append(fate)
+        return fate
+
+    return choose_once

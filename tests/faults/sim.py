@@ -5,7 +5,7 @@ own; before each of its requests another run may get its turn. A request may be 
 without an answer, at once or later, or may be the last that its run makes. Somebody may lose,
 truncate or restore files. A seed decides all of this, so the same seed is the same schedule:
 
-    PYTHONPATH=. python tests/faults/sim_job.py SEED     prints it, request by request
+    python -m tests.faults.sim_job SEED     prints it, request by request
 """
 
 import json
@@ -19,16 +19,17 @@ from greenlet import getcurrent, greenlet
 
 TABLES = ("songplays", "users")
 NOTHING = "nothing is published"
-GIVEN_UP = "can no longer be published"
+LOST = "is lost or damaged"
 # where an accident may happen: beginnings of keys
 FOLDERS = (
     "_etl/",
     "_etl/commits/",
-    "_etl/done/",
     "_etl/staging/",
     "users/",
     ("songplays/", "users/"),
 )
+# what may go wrong with a request; those that die end the run
+FATES = ("refused", "lost", "late", "dies after", "dies, late", "dies")
 
 
 class Died(SystemExit):
@@ -39,11 +40,10 @@ class Broken(SystemExit):
     """What the protocol promises does not hold."""
 
 
-class Place:
-    """An etl.Place in the store of a World."""
+class Location:
+    """An etl.Location in the store of a World: an S3 prefix or a local folder."""
 
-    uri = "s3a://bucket/lake"
-    bucket = True
+    name = "s3a://bucket/lake"
 
     def __init__(self, world: "World"):
         self.world = world
@@ -75,24 +75,45 @@ class Place:
         return self.world.request("read", key, lambda: self.get(key))
 
     def write(self, key: str, data: bytes) -> None:
-        run = getcurrent()
-        self.world.request("write", key, lambda: self.world.put(key, data, run))
+        self.world.request("write", key, lambda: self.world.put(key, data))
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes) -> None:
+        """On a local disk a file is there before its content is."""
         run = getcurrent()
+        is_local = self.world.is_local
+        part = data[: len(data) // self.world.chance.choice((2, len(data)))] if is_local else data
 
         def act():
-            is_new = key not in self.files
+            is_new = key not in self.files or self.world.overwrites
             if is_new:
-                self.world.put(key, data, run)
+                self.world.put(key, part, run)
             return is_new
 
-        return self.world.request("create", key, act)
+        def fill():
+            # an open file that somebody deletes has no name any more
+            if self.files.get(key) == part:
+                self.world.put(key, data, run)
 
-    def copy(self, source: str, target: str) -> None:
-        """Reads, then writes: what it copies may be gone by the time that the copy appears."""
-        data = self.world.request("copy from", source, lambda: self.get(source))
-        self.world.request("copy to", target, lambda: self.world.put(target, data, None))
+        if self.world.request("create", key, act) and is_local:
+            self.world.request("fill", key, fill)
+
+    def move(self, source: str, target: str) -> None:
+        """On S3 it is a copy and a delete: what it copies may be gone when the copy appears."""
+        request = self.world.request
+        try:
+            if self.world.is_local:
+                request("move", source, lambda: self.rename(source, target))
+                return
+            data = request("copy from", source, lambda: self.get(source))
+        except FileNotFoundError:
+            return
+        request("copy to", target, lambda: self.world.put(target, data))
+        request("delete", source, lambda: self.world.remove(source))
+
+    def rename(self, source: str, target: str) -> None:
+        data = self.get(source)
+        del self.files[source]
+        self.world.put(target, data)
 
     def delete(self, key: str) -> None:
         self.world.request("delete", key, lambda: self.world.remove(key))
@@ -105,12 +126,13 @@ class Place:
 class Process(greenlet):
     """A run of the job, or a reader, and how it ended."""
 
-    def __init__(self, world: "World", name: str, action: Callable, last_request: int | None):
+    def __init__(self, world: "World", name: str, action: Callable, plan: dict[int, str]):
         super().__init__()
         self.world = world
         self.name = name
         self.action = action
-        self.last_request = last_request
+        # number of a request -> its fate, or "pause" before it, until World.resume
+        self.plan = plan
         self.requests = 0
         # None if it was killed
         self.code = None
@@ -118,8 +140,11 @@ class Process(greenlet):
         # how much of the input it has listed; 0 before it does
         self.version = 0
         self.is_publishing = False
-        # how many requests it had made when an accident happened
-        self.hit_at = 0
+        # the number of its commit, and how many requests it had made by then
+        self.number = 0
+        self.committed_at = 0
+        # when it last looked at the newest commit before it reconciled
+        self.looked = 0
 
     def run(self):
         try:
@@ -130,21 +155,23 @@ class Process(greenlet):
             # the next run mends what it left
             self.world.is_calm = False
         self.world.running.remove(self)
-        if not self.world.had_accident:
-            self.check()
+        self.check()
         self.world.trace("ends with", f"{self.code} {self.said}", self)
 
     def check(self) -> None:
         """What a run says is true, unless an accident made it false."""
         world = self.world
-        if NOTHING in self.said and self in world.committers:
+        if NOTHING in self.said and self.number and not world.had_accident:
             raise Broken(f"{self.name} says that {NOTHING}, and made a commit")
-        if GIVEN_UP in self.said:
-            raise Broken(f"{self.name} says that a commit {GIVEN_UP}, and nothing was lost")
-        if self.code == 0 and self.version:
+        if LOST in self.said and not world.had_accident:
+            raise Broken(f"{self.name} says that a file {LOST}, and nothing was lost")
+        # files that are lost after its last look are for the next run to find
+        is_sure = world.hit <= self.looked and not world.overwrites
+        if self.code == 0 and self.version and is_sure:
             made = [number for number, version in world.commits if version >= self.version]
-            is_superseded = len(made) > 1
-            if not is_superseded and self.version not in world.whole_versions():
+            is_superseded = len(made) > 1 or world.had_accident
+            is_there = is_superseded or self.version in world.whole_versions()
+            if not is_there or not world.has_published(self.number):
                 raise Broken(f"{self.name} exits with 0, and its tables are nowhere")
 
 
@@ -156,9 +183,12 @@ class World:
         # the store is as the last copy has it; the others are older
         self.copies = list(copies)
         self.files = dict(copies[-1])
+        self.is_local = False
+        # a store that takes no notice of If-None-Match
+        self.overwrites = False
         self.running = []
         self.is_traced = False
-        newest = self.newest("commits")
+        newest = self.newest()
         # how much input there is
         self.version = max(newest, 1)
         self.seconds = 0
@@ -168,12 +198,10 @@ class World:
         self.look()
         # number of each commit, and the input that it has seen
         self.commits = [(newest, newest)]
-        self.committers = set()
         # requests that act when nobody waits for an answer any longer
         self.late = []
         self.is_late = False
-        # a run has finished a commit that somebody had lost meanwhile
-        self.is_done_astray = False
+        self.had_accident = False
         self.calm()
 
     def calm(self) -> None:
@@ -183,29 +211,42 @@ class World:
         self.accident_rate = 0.0
         self.growth = 0.0
         self.is_calm = True
-        self.had_accident = False
-        self.hit_step_4 = False
+        # when the last accident happened
+        self.hit = -1
+        self.hit_publication = False
         self.has_lost_rows = False
 
     # ── The scheduler ──
 
-    def start(self, name: str, action: Callable | None = None, last_request: int | None = None):
-        process = Process(self, name, action or self.job.main, last_request)
+    def start(self, name: str, action: Callable | None = None, plan: dict | None = None):
+        process = Process(self, name, action or self.job.main, plan or {})
         self.running.append(process)
         return process
 
     def go(self) -> None:
         """Lets all processes take turns until the last has ended."""
+        while self.running:
+            self.resume(self.chance.choice(self.running))
+
+    def run_alone(self, name: str, plan: dict | None = None) -> Process:
+        """A whole run, while others wait."""
+        return self.finish(self.start(name, plan=plan))
+
+    def finish(self, process: Process) -> Process:
+        while not process.dead:
+            self.resume(process)
+        return process
+
+    def resume(self, process: Process) -> None:
+        """Lets a process go on until it ends, or pauses."""
         try:
-            while self.running:
-                self.chance.choice(self.running).switch()
+            process.switch()
         except Broken as broken:
-            raise AssertionError(str(broken)) from None
-        finally:
-            for process in list(self.running):
+            for other in list(self.running):
                 # one that never had a turn holds nothing
-                if process:
-                    process.throw(Died)
+                if other:
+                    other.throw(Died)
+            raise AssertionError(str(broken)) from None
 
     def request(self, verb: str, key: str, act: Callable):
         """One request of the current process; what may happen before, to and after it."""
@@ -214,21 +255,24 @@ class World:
         self.seconds += 1
         if self.late and chance.random() < 0.1:
             self.arrive()
-        if chance.random() < self.accident_rate:
-            self.copies.append(dict(self.files))
-        if chance.random() < self.accident_rate:
-            self.accident_rate = 0.0
-            for _ in range(chance.randint(1, 3)):
-                self.accident()
+        if self.accident_rate:
+            if chance.random() < self.accident_rate:
+                self.copies.append(dict(self.files))
+            if chance.random() < self.accident_rate:
+                self.accident_rate = 0.0
+                for _ in range(chance.randint(1, 3)):
+                    self.accident()
         if len(self.running) > 1 and chance.random() > self.patience:
             chance.choice(self.running).switch()
         process.requests += 1
-        if process.requests == process.last_request:
-            raise Died
-        fate = "answered"
-        if chance.random() < self.fault_rate:
+        fate = process.plan.get(process.requests, "answered")
+        if fate == "pause":
+            process.parent.switch()
+            fate = "answered"
+        if self.fault_rate and chance.random() < self.fault_rate:
+            fate = chance.choice(FATES)
+        if fate != "answered":
             self.is_calm = False
-            fate = chance.choice(("refused", "lost", "late", "dies after", "dies, late", "dies"))
         if self.is_traced:
             self.trace(verb, f"{key} {fate if fate != 'answered' else ''}", process)
         if fate in ("answered", "lost", "dies after"):
@@ -263,12 +307,10 @@ class World:
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
-    def put(self, key: str, data: bytes, run: Process | None) -> None:
+    def put(self, key: str, data: bytes, run: Process | None = None) -> None:
         self.files[key] = data
-        if key.startswith("_etl/commits/"):
+        if key.startswith("_etl/commits/") and data.endswith(b"}"):
             self.committed(run, json.loads(data))
-        if key.startswith("_etl/done/") and int(key[-9:]) > self.newest("commits"):
-            self.is_done_astray = self.had_accident
         if is_table(key):
             if self.contents.setdefault(key, data) != data and not self.had_accident:
                 raise Broken(f"a reader gets other bytes under the same name, {key}")
@@ -296,62 +338,67 @@ class World:
         return {int(run.split()[1]) for run in whole if run != b"damaged"}
 
     def committed(self, run: Process, record: dict) -> None:
-        # one that a newer commit supersedes is never published
-        is_newest = record["commit"] == self.newest("commits")
-        for file in self.job.live_files(record).values():
-            is_whole = len(self.files.get(file["staged"], b"")) == file["bytes"]
-            # nobody can know what was lost a moment ago
-            is_known = run.requests > run.hit_at + 3 and not self.is_late
-            if is_newest and not is_whole and is_known:
-                raise Broken("a commit was made of files that were lost before")
-        _, seen = self.commits[-1]
+        earlier = [version for number, version in self.commits if number < record["commit"]]
         self.commits.append((record["commit"], run.version))
         if self.is_late:
             # its run has removed what it had staged
-            self.had_accident = True
-        self.committers.add(run)
-        if run.version < seen and not self.had_accident:
+            self.accident_happened()
+        run.number = record["commit"]
+        run.committed_at = run.requests
+        if run.version < max(earlier, default=0) and not self.had_accident:
             raise Broken("a commit was made on top of one that had seen newer input")
 
     def check(self) -> None:
         """After each request of a run, what must hold at all times."""
-        if self.has_lost_rows and not self.hit_step_4:
+        if self.has_lost_rows and not self.hit_publication:
             raise Broken("a reader gets fewer rows")
-        if len(self.found) > 1 and self.is_calm and not self.is_step_4():
+        if len(self.found) > 1 and self.is_calm and not self.is_publishing():
             raise Broken(f"a reader gets rows twice: {dict(self.found)}")
 
-    def newest(self, folder: str) -> int:
-        keys = [key for key in self.files if key.startswith(f"_etl/{folder}/")]
+    def newest(self) -> int:
+        keys = [key for key in self.files if key.startswith("_etl/commits/")]
         return max((int(key.rpartition("/")[2][:9]) for key in keys), default=0)
 
-    def is_step_4(self) -> bool:
+    def has_published(self, number: int) -> bool:
+        """Whether all files of a commit of this number or a newer one are there."""
+        for key, data in self.files.items():
+            is_commit = key.startswith("_etl/commits/") and data.endswith(b"}")
+            record = json.loads(data) if is_commit else {"commit": -1}
+            if record["commit"] >= number and all(
+                len(self.files.get(name, b"")) == file["bytes"]
+                for name, file in record["files"].items()
+            ):
+                return True
+        return False
+
+    def is_publishing(self) -> bool:
         return any(process.is_publishing for process in self.running)
 
     def is_settled(self) -> bool:
         """The tables are just what the newest input makes them, and nothing is left over."""
-        newest = self.newest("commits")
-        staged = [key for key in self.files if key.startswith("_etl/staging/")]
-        leftover = [key for key in staged if int(key.split("/")[2][:9]) <= newest]
         return (
             list(self.found.values()) == [len(TABLES)]
             and self.whole_versions() == {self.version}
-            and f"_etl/done/{newest:09d}" in self.files
-            and (newest == self.newest("done") or self.is_done_astray)
-            and not leftover
+            and not any(key.startswith("_etl/staging/") for key in self.files)
         )
+
+    # ── Accidents ──
 
     def accident(self) -> None:
         """Somebody loses, truncates or restores some files of a folder."""
-        self.is_calm = False
-        self.had_accident = True
         chance = self.chance
         folder = chance.choice(FOLDERS)
         way = chance.choice(("lost", "truncated", "restored", "restored beside"))
         share = chance.choice((0.3, 0.7, 1.0))
-        copy = chance.choice(self.copies)
+        self.damage(folder, way, share, chance.choice(self.copies))
+
+    def damage(
+        self, folder: str | tuple[str, ...], way: str, share: float = 1.0, copy: dict | None = None
+    ) -> None:
+        self.is_calm = False
         # nobody can keep rows that are lost, old and new, while old ones are being removed
-        is_hit = folder not in ("_etl/commits/", "_etl/done/")
-        self.hit_step_4 |= is_hit and self.is_step_4()
+        is_hit = folder != "_etl/commits/"
+        self.hit_publication |= is_hit and self.is_publishing()
         self.trace(f"{way}:", f"{share} of {folder}")
         if way == "restored":
             self.files_below(folder, self.files, 1.0, self.files.pop)
@@ -363,8 +410,11 @@ class World:
             self.files_below(folder, self.files, share, self.truncate)
         self.is_whole = False
         self.look()
-        for process in self.running:
-            process.hit_at = process.requests
+        self.accident_happened()
+
+    def accident_happened(self) -> None:
+        self.had_accident = True
+        self.hit = self.seconds
 
     def truncate(self, key: str) -> None:
         self.files[key] = self.files[key][: len(self.files[key]) // 2]

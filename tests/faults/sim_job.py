@@ -1,55 +1,58 @@
 """The job in a simulation: etl.py on the store of a World, and its schedules."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from fractions import Fraction
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from greenlet import getcurrent
-from sim import TABLES, Broken, Place, Process, World
 
 import etl
+from tests.faults.sim import TABLES, Broken, Location, Process, World
 
 
-def load(*changes: tuple[str, str]) -> ModuleType:
-    """A copy of etl for simulations: its store, input, Spark and clock are those of `job.world`.
+class SameThread:
+    """An executor for greenlets, which threads cannot share."""
 
-    Each change replaces a text of etl.py by another one.
-    """
-    text = Path(etl.__file__).read_text()
-    for old, new in changes:
-        assert text.count(old) == 1, f"etl.py has this {text.count(old)} times: {old}"
-        text = text.replace(old, new)
-    job = ModuleType("etl_in_a_simulation")
-    # dataclasses look for the module of a class there
-    sys.modules[job.__name__] = job
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, action, *given):
+        result = action(*given)
+        return SimpleNamespace(result=lambda: result)
+
+
+def load() -> ModuleType:
+    """A copy of etl for simulations: its store, input, Spark and clock are those of `job.world`."""
+    spec = importlib.util.spec_from_file_location("etl_in_a_simulation", etl.__file__)
+    job = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(job)
     # the job reads its own code; nobody needs that here
     job.__file__ = os.devnull
-    exec(compile(text, "etl.py", "exec"), job.__dict__)
-
-    place = Place.uri
-    settings = job.Settings({}, place, place, "year", Fraction(1, 100), False, False)
-    aws = dict.fromkeys(job.KNOWN["AWS"], "")
+    settings = job.Settings(**dict.fromkeys(job.Settings._fields, ""))
+    settings = settings._replace(output=Location.name, songs_partition_by="year")
 
     def read_settings(arguments):
-        force = job.world.chance.random() < 0.3
-        return settings._replace(aws=aws, force=force)
+        return settings._replace(force=job.world.chance.random() < 0.3)
 
-    def pin(source, side):
+    def list_dataset(source, dataset):
         world = job.world
         run = getcurrent()
-        if side == "song_data" and world.chance.random() < world.growth:
+        if dataset == "song_data" and world.chance.random() < world.growth:
             world.version += 1
-        listed = world.request("list", side, lambda: world.version)
-        if side == "log_data":
-            return [job.Pinned("log_data/a.json", 1, "")], 0
+        listed = world.request("list", dataset, lambda: world.version)
+        if dataset == "log_data":
+            return [job.InputObject("log_data/a.json", 1, "")], []
         run.version = run.version or listed
-        return [job.Pinned(f"song_data/{n}.json", 1, "") for n in range(listed)], 0
+        objects = [job.InputObject(f"song_data/{n}.json", 1, "") for n in range(listed)]
+        return objects, []
 
-    def say(text, **_):
-        getcurrent().said += text
+    def say(text, *_, **__):
+        getcurrent().said += f"{text}\n"
 
     def in_parallel(action, items):
         # the order of a set differs from process to process
@@ -65,52 +68,50 @@ def load(*changes: tuple[str, str]) -> ModuleType:
             raise error
         return [answers[number] for number in range(len(items))]
 
-    def stage(table):
-        def process(run, *_):
-            data = f"{run.id} {getcurrent().version} {table}".encode()
-            run.lake.write(f"{run.staging}/{table}/part-0.parquet", data)
-            return None, None
+    def stage(run, table):
+        data = f"{run.id} {getcurrent().version} {table}".encode()
+        run.lake.write(f"{run.staging}/{table}/part-0.parquet", data)
+        run.summary["tables"][table] = {}
 
-        return process
+    def process_log_data(spark, run):
+        stage(run, "users")
+        return None, {}
 
-    def audit(run):
+    def process_plays(run, plays, song_records):
+        stage(run, "songplays")
+        return {}
+
+    def audit(spark, run):
         for table in TABLES:
             # the real one reads all rows
             files = run.lake.list(f"{run.staging}/{table}")
             if not files or not run.lake.read(min(files)).endswith(table.encode()):
                 raise job.Stop(job.FAILED, f"audit: {table} lacks rows")
-        return dict.fromkeys(TABLES, 1)
 
-    def recover(lake, real=job.recover):
+    def reconcile(lake, real=job.reconcile):
         run = getcurrent()
         run.is_publishing = True
-        real(lake)
-        run.is_publishing = False
-
-    def publish(lake, number, real=job.publish):
-        getcurrent().is_publishing = True
-        real(lake, number)
+        run.looked = job.world.seconds + 1
+        result = real(lake)
+        # after its commit, a run publishes to its end
+        run.is_publishing = run.number > 0
+        return result
 
     job.COLUMNS = dict.fromkeys(TABLES)
+    job.ThreadPoolExecutor = SameThread
     job.read_settings = read_settings
-    job.connect = lambda settings: None
-    job.open_place = lambda uri, settings, session: Place(job.world)
-    job.check_java = lambda: None
-    job.check_names = lambda run: None
+    job.open_location = lambda text, settings: Location(job.world)
+    job.list_dataset = list_dataset
     job.say = say
-    job.summary = lambda run, code, error: {}
-    job.show = lambda report: None
-    job.pin = pin
+    job.show_run = job.show_next_steps = lambda run: None
     job.in_parallel = in_parallel
     job.start_spark = lambda run: None
-    job.pack_songs = lambda run: 0
-    job.open_scratch = lambda run: None
-    job.process_song_data = stage("songplays")
-    job.process_log_data = stage("users")
-    job.process_plays = lambda run, plays, catalog: None
+    job.pack_objects = lambda *_: None
+    job.process_song_data = lambda spark, run: (None, {})
+    job.process_log_data = process_log_data
+    job.process_plays = process_plays
     job.audit = audit
-    job.recover = recover
-    job.publish = publish
+    job.reconcile = reconcile
     job.datetime = SimpleNamespace(now=lambda zone: job.world.now())
     job.secrets = SimpleNamespace(token_hex=lambda n: f"{job.world.chance.getrandbits(32):08x}")
     return job
@@ -124,25 +125,30 @@ def four_commits(job: ModuleType) -> tuple[dict[str, bytes], ...]:
     world = World(job, 0)
     copies = []
     for world.version in (1, 2, 3, 4):
-        run = world.start("run")
-        world.go()
+        run = world.run_alone("run")
         assert run.code == 0, run.said
         copies.append(dict(world.files))
     return tuple(copies)
 
 
 def reader(world: World) -> Callable:
-    """Reads what the newest finished commit lists: the rows of that commit, or an error."""
+    """Reads what the newest commit lists whose files are all there: its rows, or an error."""
 
     def read():
-        lake = Place(world)
+        lake = Location(world)
+        rows = []
         try:
-            commit = world.job.read_commit(lake, world.job.newest(lake, "done"))
-            data = [lake.read(key).split() for key in world.job.live_files(commit)]
+            for number in world.job.commit_numbers(lake):
+                commit = world.job.read_commit(lake, number)
+                present = world.job.list_tables(lake)
+                if commit and not world.job.lost_files(commit["files"], present):
+                    rows = [lake.read(key).split() for key in commit["files"]]
+                    break
         except (FileNotFoundError, world.job.BaseError):
+            # the files moved under its feet, so it reads again
             return 0
-        is_one_commit = len(data) == len(TABLES) and len({run for run, *_ in data}) == 1
-        if not is_one_commit and not world.had_accident:
+        is_one_commit = len(rows) == len(TABLES) and len({run for run, *_ in rows}) == 1
+        if rows and not is_one_commit and not world.had_accident:
             raise Broken("a reader of a commit gets other rows than the commit's")
         return 0
 
@@ -159,6 +165,7 @@ def play(job: ModuleType, seed: int, copies: tuple, is_traced: bool = False) -> 
     world = World(job, seed, copies)
     world.is_traced = is_traced
     chance = world.chance
+    world.is_local = chance.random() < 0.5
     world.patience = chance.choice((0.5, 0.9, 0.98))
     world.growth = chance.choice((0.1, 0.5, 0.9))
     if seed % 3:
@@ -177,30 +184,21 @@ def play(job: ModuleType, seed: int, copies: tuple, is_traced: bool = False) -> 
 def check_exits(world: World, runs: list[Process]) -> None:
     """Without faults, exit codes say what became of a run."""
     codes = [run.code for run in runs]
-    assert set(codes) <= {0, 1, 75}, codes
+    assert set(codes) <= {0, 75}, [(run.code, run.said) for run in runs]
     assert 0 in codes, codes
-    failed = [run.said for run in runs if run.code == 1]
-    assert all("publication unfinished" in said for said in failed), failed
-    if 1 not in codes:
-        assert world.newest("done") == world.newest("commits"), (
-            "a commit is unfinished, and nobody said so"
-        )
-        assert len(world.found) == 1, "a mixture is left, and nobody said so"
+    assert len(world.found) == 1, "a mixture is left, and nobody said so"
 
 
 def mend(world: World) -> int:
     """Once nothing goes wrong any longer, one run or two leave the lake whole; how many it took."""
     while world.late:
         world.arrive()
-    had_accident = world.had_accident
     world.calm()
-    world.had_accident = had_accident
     world.is_calm = False
     world.seconds += 2 * 24 * 3600
     codes = []
     for name in ("last but one", "last"):
-        run = world.start(name)
-        world.go()
+        run = world.run_alone(name)
         codes.append(run.code)
         if run.code == 0 and world.is_settled():
             return len(codes)

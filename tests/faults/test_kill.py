@@ -1,54 +1,27 @@
-"""Whole runs that are killed or ended anywhere: readers lose nothing, and a plain run mends it."""
+"""Whole runs of Spark that end in the middle, fill a disk or overlap: the next run is right."""
 
+import resource
 import shutil
 import signal
-import time
-from pathlib import Path
 from subprocess import PIPE, Popen
 from sys import executable
 
 import pytest
-import reference
-from helpers import ROOT, all_tables, play, run_process, song, write_input
 
 import etl
+from tests import reference
+from tests.faults.harness import HANGS
+from tests.helpers import ROOT, all_tables, play, run_process, song, write_input
 
 CODE = """
-import sys
-sys.path[:0] = [{root!r}, {tests!r}, {faults!r}]
-import harness
-if {point}:
-    harness.signal_before(*{point})
-harness.etl.run_until_signal()
+import signal, sys
+from tests.faults import harness
+
+harness.signal_before({kind}, 1, {step!r})
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.exit(harness.etl.main())
 """
-POINTS = {  # function of etl, which call of it, and seconds after it
-    "before the logs are listed": ("pin", 2),
-    "before songs are packed": ("pack_songs", 1),
-    "before Spark starts": ("start_spark", 1),
-    "while Java starts": ("start_spark", 1, 2),
-    "before logs are read": ("read_logs", 1),
-    "before a table is staged": ("stage_table", 1),
-    "while tables are staged": ("stage_table", 2, 0.7),
-    "before the last table is staged": ("stage_table", 5),
-    "before the audit": ("audit", 1),
-    "before the commit": ("commit", 1),
-    "before publication": ("publish", 1),
-    "between copies and deletes": ("superseded", 2),
-    "before the clean-up": ("clean", 2),
-    "before the summary": ("summary", 1),
-}
-QUICK = {
-    ("SIGKILL", "while tables are staged"),
-    ("SIGTERM", "before the commit"),
-    ("SIGTERM", "before the clean-up"),
-}
 EVENTS = [[play(itemInSession=item) for item in range(40)], [play(userId="9", level="paid")]]
-
-
-def code_of(*point):
-    return CODE.format(
-        root=str(ROOT), tests=str(ROOT / "tests"), faults=str(Path(__file__).parent), point=point
-    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +34,8 @@ def lake(job, folder, tmp_path):
     """An output that holds a first commit, and whose input has grown since."""
     write_input(folder / "in", [song(title="Old")], EVENTS[:1])
     if not (folder / "first").exists():
-        assert job(folder / "in", output=folder / "first").code == 0
+        result = job(folder / "in", output=folder / "first")
+        assert result.code == 0, result.err
     write_input(folder / "in", [song(title="Old"), song(song_id="SO2")], EVENTS)
     return shutil.copytree(folder / "first", tmp_path / "lake")
 
@@ -70,81 +44,68 @@ def check_rerun(job, folder, lake):
     again = job(folder / "in", output=lake)
     assert again.code == 0, again.err
     files = {
-        side: sorted((folder / "in" / side).rglob("*.json")) for side in ("song_data", "log_data")
+        dataset: [path.read_bytes() for path in sorted((folder / "in" / dataset).rglob("*.json"))]
+        for dataset in ("song_data", "log_data")
     }
-    tables, *_ = reference.derive(*([path.read_bytes() for path in files[side]] for side in files))
+    tables, *_ = reference.derive(*files.values())
     assert all_tables(lake) == {table: sorted(rows, key=repr) for table, rows in tables.items()}
+    assert not list(lake.glob("_etl/staging/*"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "point"),
+    ("kind", "step"),
     [
-        pytest.param(kind, point, marks=() if (kind, point) in QUICK else pytest.mark.long)
-        for kind in ("SIGKILL", "SIGTERM", "SIGINT")
-        for point in POINTS
+        (signal.SIGKILL, "stage_table"),
+        (signal.SIGINT, "audit"),
+        (signal.SIGTERM, "read_logs"),
+        # the newest commit is made, and not one of its files is in a table
+        (signal.SIGKILL, "publish"),
     ],
 )
-def test_a_run_that_dies_anywhere_loses_nothing_and_the_next_is_right(
-    job, folder, lake, tmp_path, kind, point
+def test_a_run_that_is_killed_loses_nothing_and_the_next_is_right(
+    job, folder, lake, tmp_path, kind, step
 ):
     old = all_tables(lake)
-    name, number, *wait = POINTS[point]
-    code = code_of(name, number, int(getattr(signal, kind)), *wait)
-    died = run_process("--input", folder / "in", "--output", lake, cwd=tmp_path, code=code)
-    assert died.returncode == (-9 if kind == "SIGKILL" else 130), died.stderr
-    found, new = (
-        all_tables(lake),
-        etl.newest(etl.open_place(f"file://{lake}", None, None), "done") == 2,
-    )
-    for table, rows in old.items():
-        assert new or set(rows) <= set(found[table]), table
-    if kind != "SIGKILL":
-        assert len(died.stderr.splitlines()) == 1 and "interrupted" in died.stderr, died.stderr
+    code = CODE.format(kind=int(kind), step=step)
+    ended = run_process("--input", folder / "in", "--output", lake, cwd=tmp_path, code=code)
+    assert ended.returncode == -kind, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert all_tables(lake) == old
     check_rerun(job, folder, lake)
 
 
-def start(folder, lake, cwd, *point):
-    command = [executable, "-c", code_of(*point), "--input", folder / "in", "--output", lake]
-    return Popen([*map(str, command)], cwd=cwd, stdout=PIPE, stderr=PIPE, text=True)
+def test_a_disk_that_is_full_ends_a_run_and_the_next_is_right(
+    job, spark, folder, lake, monkeypatch
+):
+    """As `ulimit -f` does it to Java, from the first table on."""
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("limits of another process are Linux's")
+    old = all_tables(lake)
+    java = spark.sparkContext._gateway.proc.pid
+    limits = resource.prlimit(java, resource.RLIMIT_FSIZE)
+    stage_table = etl.stage_table
+
+    def stage_and_grow_no_more(*given):
+        resource.prlimit(java, resource.RLIMIT_FSIZE, (1000, limits[1]))
+        stage_table(*given)
+
+    monkeypatch.setattr(etl, "stage_table", stage_and_grow_no_more)
+    try:
+        result = job(folder / "in", output=lake)
+    finally:
+        resource.prlimit(java, resource.RLIMIT_FSIZE, limits)
+    monkeypatch.undo()
+    assert result.code == etl.FAILED, result.err
+    assert "File too large" in result.err and "nothing is published" in result.err
+    assert all_tables(lake) == old
+    assert not list(lake.glob("_etl/staging/*"))
+    check_rerun(job, folder, lake)
 
 
-@pytest.mark.parametrize(
-    ("together", "apart"),
-    [
-        (2, 1),
-        *(
-            pytest.param(*case, marks=pytest.mark.long)
-            for case in ((2, 0), (2, 4), (5, 0), (5, 1), (5, 4))
-        ),
-    ],
-)
-def test_whole_runs_at_once_leave_the_tables_of_one(job, folder, lake, tmp_path, together, apart):
-    runs = []
-    for _ in range(together):
-        runs.append(start(folder, lake, tmp_path))
-        time.sleep(apart)
-    ends = [(*run.communicate(timeout=600), run.returncode) for run in runs]
+def test_of_whole_runs_at_once_the_tables_are_those_of_one(job, folder, lake, tmp_path):
+    command = [executable, ROOT / "etl.py", "--input", folder / "in", "--output", lake]
+    runs = [Popen(command, cwd=tmp_path, stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)]
+    ends = [(*run.communicate(timeout=HANGS), run.returncode) for run in runs]
     codes = [code for *_, code in ends]
     assert set(codes) <= {0, 75} and 0 in codes, ends
-    assert codes.count(0) == sum("The tables are in" in out for out, _, _ in ends)
     check_rerun(job, folder, lake)
-    assert not list(lake.glob("_etl/staging/*")) and not list(lake.glob("_etl/probes/*"))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("point", "code"), [(("commit", 1), 75), (("publish", 1), 0)], ids=["commit", "publish"]
-)
-def test_a_whole_run_that_sleeps_while_another_finishes_changes_nothing(
-    job, folder, lake, tmp_path, point, code
-):
-    sleeper = start(folder, lake, tmp_path, *point, int(signal.SIGSTOP))
-    state = Path(f"/proc/{sleeper.pid}/stat")
-    while state.read_text().rpartition(")")[2].split()[0] != "T":
-        time.sleep(0.1)
-    check_rerun(job, folder, lake)
-    before = {path: path.stat().st_ino for path in lake.glob("[!_]*/**/*.parquet")}
-    sleeper.send_signal(signal.SIGCONT)
-    _, err = sleeper.communicate(timeout=120)
-    assert sleeper.returncode == code, err
-    assert {path: path.stat().st_ino for path in lake.glob("[!_]*/**/*.parquet")} == before

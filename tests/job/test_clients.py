@@ -80,21 +80,6 @@ def test_no_variable_and_no_profile_leads_a_client_astray(
     assert options["fs.s3a.bucket.clients.endpoint.region"] == "us-east-1"
 
 
-def test_a_bucket_in_another_region_than_region_says_is_reached_there(s3, lake, store):
-    """As S3 answers: the wrong region is redirected without a Location."""
-
-    def choose(method, path, headers, body):
-        return "PermanentRedirect" if "/us-east-1/" in headers["Authorization"] else None
-
-    with bad_store(s3.endpoint, choose, region="us-west-2") as elsewhere:
-        location, settings = lake(elsewhere.endpoint)
-        assert location.create("a", b"rows")
-        location.delete("a")
-    assert elsewhere.fates["PermanentRedirect"] == 1
-    options = etl.s3a_options([location.bucket], settings)
-    assert options["fs.s3a.bucket.clients.endpoint.region"] == "us-west-2"
-
-
 def test_on_emr_the_clusters_role_decides_and_not_a_key(main, monkeypatch, tmp_path):
     monkeypatch.setattr(etl, "ON_EMR", True)
     (tmp_path / "dl.cfg").write_text(f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\n")
@@ -126,27 +111,21 @@ def test_without_credentials_no_table_is_written_to_s3(quick):
     assert (result.code, "AWS credentials: none in dl.local.cfg" in result.error) == (2, True)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[profile p]\nsso_start_url = https://x\nsso_region = us-east-1\n",
-        "[profile p]\ncredential_process = /nonexistent\n",
-        "[profile p]\ncredential_process = echo no JSON\n",
-        "[profile p]\nsource_profile = gone\nrole_arn = arn:aws:iam::1:role/x\n",
-        "no section\n",
-    ],
-)
-def test_a_profile_that_gives_no_credentials_is_said_in_one_line(main, tmp_path, text):
-    (tmp_path / "aws").write_text(text)
-    (tmp_path / "dl.cfg").write_text("[AWS]\nPROFILE = p\n")
-    result = main("--input", "s3://bucket/in", "--output", "s3://bucket/out")
-    assert (result.code, result.error.startswith("etl.py: AWS credentials: ")) == (2, True)
+PROFILES = {
+    "gone": "",
+    "signed out": "[profile p]\nsso_start_url = https://x\nsso_region = us-east-1\n",
+    "a program that fails": "[profile p]\ncredential_process = /nonexistent\n",
+    "a program of other words": "[profile p]\ncredential_process = echo no JSON\n",
+    "a role of nobody": "[profile p]\nsource_profile = gone\nrole_arn = arn:aws:iam::1:role/x\n",
+    "no sections": "no section\n",
+    "half a pair": "[profile p]\naws_access_key_id = AKIAHALF\n",
+}
 
 
-@pytest.mark.parametrize("key", ["KEY = AKIAHALF", "SECRET = half"])
-def test_half_a_pair_of_keys_is_said_in_one_line(main, tmp_path, key):
-    (tmp_path / "dl.cfg").write_text(f"[AWS]\n{key}\n")
+@pytest.mark.parametrize("name", [*PROFILES, "KEY = AKIAHALF", "SECRET = half"])
+def test_credentials_that_are_not_whole_are_said_in_one_line(main, tmp_path, name):
+    (tmp_path / "aws").write_text(PROFILES.get(name, ""))
+    (tmp_path / "dl.cfg").write_text(f"[AWS]\n{'PROFILE = p' if name in PROFILES else name}\n")
     result = main("--input", "s3://bucket/in", "--output", "s3://bucket/out")
     assert (result.code, result.error.startswith("etl.py: AWS credentials: ")) == (2, True)
     assert "half" not in result.err.lower()
@@ -182,15 +161,18 @@ ANSWERS = {
 
 @pytest.fixture
 def answering():
-    """Starts a server that answers each request with an error of S3; returns its URL."""
+    """Starts a server that answers as S3 does of a bucket in us-west-2; returns its URL."""
     servers = []
 
-    def start(status, code):
-        xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>in words</Message></Error>"
+    def start(status, code, region="any"):
+        """It answers requests for this region with an error, and lists nothing for others."""
+        error = f"<Error><Code>{code}</Code><Message>in words</Message></Error>"
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(status)
+                is_error = region == "any" or f"/{region}/" in self.headers["Authorization"]
+                xml = error if is_error else "<ListBucketResult></ListBucketResult>"
+                self.send_response(status if is_error else 200)
                 self.send_header("Content-Length", str(len(xml)))
                 self.send_header("x-amz-bucket-region", "us-west-2")
                 self.end_headers()
@@ -229,3 +211,15 @@ def test_an_error_of_s3_is_quoted_with_a_hint_for_its_code(
     assert result.error.startswith("etl.py: s3a://bucket/x: ")
     assert code in result.error and hint in result.error
     assert KEY not in result.err and SECRET not in result.err
+
+
+def test_a_bucket_in_another_region_than_region_says_is_reached_there(main, answering, tmp_path):
+    url = answering(301, "PermanentRedirect", region="us-east-1")
+    (tmp_path / "dl.cfg").write_text(
+        f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\nREGION = us-east-1\nENDPOINT = {url}\n"
+    )
+    settings = etl.read_settings(["--input", "in", "--output", "s3://bucket/x"])
+    location = etl.open_location(settings.output, settings)
+    assert location.list("songs") == {}
+    options = etl.s3a_options([location.bucket], settings)
+    assert options["fs.s3a.bucket.bucket.endpoint.region"] == "us-west-2"

@@ -10,7 +10,7 @@ import etl
 from tests.helpers import files_below, play, song, write_input
 
 BAD_UTF8 = b'{"page":"caf\xe9"}'
-SKIPPED = "2 skipped, such as log_data/2018/b.csv; names must end in .json, .jsonl, .ndjson"
+SKIPPED = "skipped 2, such as log_data/2018/b.csv; names must end in .json, .jsonl, .ndjson"
 
 
 def plays(count):
@@ -49,7 +49,7 @@ def test_every_rejected_line_is_kept_with_its_file_and_reason(job, tmp_path):
     unused = {"auth", "method", "registration", "status"}
     assert file in (first, second)
     assert json.loads(raw) == {name: conflict[name] for name in conflict.keys() - unused}
-    assert f"2 log_data lines rejected: page is missing, such as in {first}" in result.err
+    assert f"log_data: rejected 2 × page is missing, first in {first}" in result.err
     assert f"/_etl/quarantine/{result.summary['run']}" in result.out
 
 
@@ -65,8 +65,8 @@ def test_two_percent_malformed_is_refused_and_the_tables_stay(job, tmp_path, dat
     result = job(tmp_path / "in")
     assert result.code == 3
     assert f"/in/{dataset}: rejected 2.0% of the lines" in result.error
-    assert "more than MAX_REJECTED = 0.01; the published tables are unchanged" in result.error
-    assert f"1 {dataset} lines rejected: not a JSON object, such as in " in result.err
+    assert "MAX_REJECTED = 0.01 allows less; the published tables are unchanged" in result.error
+    assert f"{dataset}: rejected 1 × not a JSON object, first in " in result.err
     assert [row["raw"] for row in result.quarantine()] == ["x"]
     assert result.summary["exit"] == 3
     assert table_files(result.output) == before
@@ -78,8 +78,8 @@ def test_a_day_of_events_on_one_line_counts_as_a_day(job, tmp_path):
     write_input(tmp_path / "in", [song()], [plays(200), [day]])
     result = job(tmp_path / "in")
     assert result.code == 3
-    assert "0.5% of the lines, 4.7% of the bytes" in result.error
-    assert "text after the JSON object, such as in log_data/2018/01-events.json" in result.err
+    assert "0.5% of the lines and 4.7% of the bytes" in result.error
+    assert "text after the JSON object, first in log_data/2018/01-events.json" in result.err
 
 
 def test_a_share_is_compared_exactly(job, tmp_path):
@@ -99,7 +99,7 @@ def test_without_a_play_the_run_is_refused_and_says_which_pages_there_are(job, t
     write_input(tmp_path / "in", [song()], [[play(page="Home"), play(page="next_song")]])
     result = job(tmp_path / "in")
     assert result.code == 3
-    assert "page is never NextSong, but Home (1), next_song (1)" in result.error
+    assert "pages found: Home (1), next_song (1)" in result.error
     assert "quarantine" not in result.out
 
 
@@ -131,7 +131,7 @@ def test_a_dataset_without_a_readable_object_is_an_error_that_says_what_is_there
     (folder / "empty.json").touch()
     result = quick(*flags)
     assert result.code == 2
-    assert f"/in/log_data: nothing to read: {found}" in result.error
+    assert f"/in/log_data: no file to read: {found}" in result.error
 
 
 CHANGES = {
@@ -184,7 +184,7 @@ def test_names_with_odd_characters_are_read_and_quarantined_under_their_name(job
     result = job(source, "--max-rejected", "0.5", output=tmp_path / "out 1%41")
     assert result.code == 0, result.err
     assert [row["file"] for row in result.quarantine()] == [read]
-    assert f"not a JSON object, such as in {read}" in result.err
+    assert f"not a JSON object, first in {read}" in result.err
 
 
 @pytest.mark.parametrize("name", ["song_data/A/TR00000.json.gz", "log_data/a.json.gz"])

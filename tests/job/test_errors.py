@@ -96,7 +96,7 @@ def test_a_java_that_is_killed_ends_the_run_with_one_line_and_a_traceback(tmp_pa
     out, err = process.communicate(timeout=300)
     result = Result(process.returncode, out, err, tmp_path / "out")
     assert result.code == 1, err
-    assert "Java ended during the run; it may have lacked memory" in result.error
+    assert "Java exited during the run" in result.error
     assert len(err.splitlines()) == 1
     assert "in process_log_data" in result.summary["traceback"]
     assert not list(result.output.rglob("*.parquet"))
@@ -161,7 +161,7 @@ def test_an_input_that_is_not_there_or_the_folder_above_is_named(quick, tmp_path
     result = quick("--input", "nowhere", *flags)
     assert (result.code, f"{tmp_path}/nowhere: no such folder" in result.error) == (2, True)
     result = quick("--input", ROOT / "data", *flags)
-    assert (result.code, "data/song_data: nothing to read" in result.error) == (2, True)
+    assert (result.code, "data/song_data: no file to read" in result.error) == (2, True)
 
 
 @pytest.mark.parametrize("output", ["file", "file/out"])
@@ -170,16 +170,6 @@ def test_an_output_that_is_a_file_is_named(quick, tmp_path, output):
     result = quick("--output", output)
     assert (result.code, output in result.error) == (2, True)
     assert "a file is where a folder should be" in result.error
-
-
-@pytest.mark.parametrize("table", ["songs", "time"])
-def test_a_table_folder_that_is_a_file_loses_nothing(quick, contents, tmp_path, table):
-    (tmp_path / "output").mkdir()
-    (tmp_path / "output" / table).touch()
-    assert quick().code in (1, 2)
-    (tmp_path / "output" / table).unlink()
-    assert quick().code == 0
-    assert all(len(files) == 1 for files in contents().values())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become somebody who may not write")

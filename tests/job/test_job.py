@@ -128,7 +128,7 @@ def test_the_next_command_names_this_output_for_a_shell(quick, monkeypatch, tmp_
 def test_a_dry_run_writes_nothing_and_says_that_it_read_no_file(tmp_path):
     done = run_process("--output", tmp_path / "a" / "b", "--dry-run", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "no file was read" in done.stdout
+    assert "The data was not read" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

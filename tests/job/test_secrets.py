@@ -4,28 +4,15 @@ import os
 
 import pytest
 
-from tests.helpers import KEY, write_input
+from tests.helpers import KEY, ROOT, write_input
 
 # what careless parsers split, decode, expand or print: base64 with a colon and a blank
 CANARY = "wJalr/XUtnF%(x)s+EMI=K7MDENG:bPxRf iCYEX"
-CONFIG = """\
-# settings of the job
-[AWS]
-KEY = {key}
-SECRET = {secret}
-TOKEN =
-PROFILE =
-REGION = us-east-1
-ENDPOINT =
-
-[DATA]
-INPUT = in
-OUTPUT = output
-[JOB]
-SONGS_PARTITION_BY = year
-MAX_REJECTED = 0.01
-"""
-LINES = CONFIG.format(key=KEY, secret="ordinary").splitlines()
+GIVEN = {"KEY": KEY, "SECRET": "ordinary", "INPUT": "in"}
+LINES = []
+for text in (ROOT / "dl.cfg").read_text().splitlines():
+    name = text.partition(" =")[0]
+    LINES.append(f"{name} = {GIVEN[name]}" if name in GIVEN else text)
 # what becomes of a line; `name` is what stands before its `=`
 FORMS = {
     "alone": "{canary}",

@@ -2,9 +2,6 @@
 
 import configparser
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -64,18 +61,6 @@ def test_relative_paths_are_relative_to_the_file_and_on_the_command_line_to_the_
 def test_without_a_dl_cfg_here_the_one_beside_etl_py_counts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert etl.read_settings([]).input == str(SAMPLE)
-
-
-def test_a_link_to_etl_py_finds_the_dl_cfg_beside_the_file(tmp_path):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "job").mkdir()
-    (tmp_path / "job" / "etl.py").write_bytes(Path(etl.__file__).read_bytes())
-    (tmp_path / "job" / "dl.cfg").write_text("[DATA]\nINPUT =\n")
-    (tmp_path / "bin" / "etl").symlink_to("../job/etl.py")
-    command = [sys.executable, tmp_path / "bin" / "etl"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "job/dl.cfg: [DATA] INPUT must be" in done.stderr
 
 
 def test_values_are_taken_literally_and_a_bom_is_accepted(settings):
@@ -146,7 +131,7 @@ def test_a_placeholder_a_comment_or_another_scheme_is_refused_without_its_value(
         with pytest.raises(etl.Stop) as stop:
             settings(config, *flags)
         assert stop.value.code == 2
-        assert str(stop.value).startswith(f"{blamed} must be a folder or s3a://bucket/prefix")
+        assert str(stop.value).startswith(f"{blamed} must be a folder or s3://bucket/prefix")
         assert "hidden" not in str(stop.value)
 
 
@@ -181,9 +166,9 @@ WRONG = {
     "[AWS]\nENDPOINT = http://hidden@host\n" + DATA: "ENDPOINT must be a URL",
     "[DATA]\nINPUT = in\n": "[DATA] OUTPUT must be",
     DATA + "  hidden\n": "[DATA] OUTPUT must be",
-    DATA + "[JOB]\nMAX_REJECTED = hidden\n": "MAX_REJECTED must be a share from 0 to 1",
-    DATA + "[JOB]\nMAX_REJECTED = 1 %\n": "MAX_REJECTED must be a share from 0 to 1",
-    DATA + "[JOB]\nMAX_REJECTED = 1.5\n": "MAX_REJECTED must be a share from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = hidden\n": "MAX_REJECTED must be a number from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = 1 %\n": "MAX_REJECTED must be a number from 0 to 1",
+    DATA + "[JOB]\nMAX_REJECTED = 1.5\n": "MAX_REJECTED must be a number from 0 to 1",
     DATA + "[JOB]\nSONGS_PARTITION_BY = hidden\n": "must be year or year,artist_id",
 }
 
@@ -203,11 +188,6 @@ def test_a_wrong_value_of_dl_local_cfg_is_blamed_on_that_file(settings, tmp_path
         settings(DATA)
 
 
-@pytest.mark.parametrize("text", ["0", "1", "1.0", "0.29", ".5", "0.000001"])
-def test_a_share_is_a_decimal_from_0_to_1(settings, text):
-    assert settings(DATA, "--max-rejected", text).max_rejected == text
-
-
 @pytest.mark.parametrize(
     ("source", "output"),
     [
@@ -221,23 +201,14 @@ def test_a_share_is_a_decimal_from_0_to_1(settings, text):
 )
 def test_an_output_in_a_dataset_of_the_input_is_refused(settings, tmp_path, source, output):
     (tmp_path / "link").symlink_to("in")
-    with pytest.raises(etl.Stop, match=r"OUTPUT is in (song|log)_data of INPUT") as stop:
+    with pytest.raises(etl.Stop, match=r"OUTPUT is inside INPUT.s (song|log)_data") as stop:
         settings(f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n")
     assert stop.value.code == 2
 
 
-@pytest.mark.parametrize(
-    ("source", "output"),
-    [
-        ("in", "in"),
-        ("in", "in/out"),
-        ("in", "in/song_data2"),
-        ("s3://bucket", "s3://bucket/out"),
-        ("s3://bucket/in", "s3://bucket/in2/song_data"),
-    ],
-)
-def test_an_output_elsewhere_is_accepted(settings, source, output):
-    assert settings(f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n").output.endswith(output[-3:])
+@pytest.mark.parametrize("output", ["in", "in/out", "in/song_data2", "s3://bucket/song_data"])
+def test_an_output_elsewhere_is_accepted(settings, output):
+    assert settings(DATA, "--output", output).output.endswith(output[-3:])
 
 
 def test_a_config_that_cannot_be_read_is_named(settings, tmp_path):

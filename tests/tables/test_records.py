@@ -2,8 +2,8 @@
 
 import pytest
 
-from etl import EVENT, SONG, count_classes, stage_events, stage_songs
-from tests.helpers import play, rows_of, song
+from etl import EVENT, SONG, stage_events, stage_songs
+from tests.helpers import play, rows_of, song, write_input
 from tests.lines import LOG_LINES, SONG_LINES, P
 
 
@@ -75,34 +75,12 @@ SONG_REASONS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("stage", "reasons"),
-    [
-        (stage_events, EVENT_REASONS),
-        (stage_songs, SONG_REASONS),
-    ],
-)
-def test_the_reason_names_the_field_and_what_is_wrong_with_it(json_lines, stage, reasons):
-    staged = stage(json_lines(*reasons.values()))
-    assert [row["reason"] for row in staged.collect()] == list(reasons)
-
-
-def test_a_line_that_is_accepted_or_blank_has_no_reason(json_lines):
-    staged = stage_events(json_lines(b" \t\r", P, play(page="Home")))
-    assert rows_of(staged, "class", "reason", "line") == [
-        ("blank", None, None),
-        ("out_of_scope", None, None),
-        ("play", None, None),
-    ]
-
-
-def test_classes_are_counted_by_lines_and_bytes(json_lines):
-    """A field that only rejected lines have is missing."""
-    lines = json_lines(P, P, b"x" * 500, b'{"level":"free"}')
-    found = count_classes(stage_events(lines), {"length": "length", "level": "level"})
-    assert found.lines == {"play": 2, "malformed": 1, "invalid": 1}
-    assert found.bytes == {"play": 2 * len(P), "malformed": 500, "invalid": 16}
-    assert found.missing == ["level"]
+def test_the_reason_names_the_field_and_what_is_wrong_with_it(job, tmp_path):
+    songs = [song(), *SONG_REASONS.values()]
+    write_input(tmp_path / "in", songs, [[play(), *EVENT_REASONS.values()]])
+    result = job(tmp_path / "in", "--max-rejected", "1")
+    found = [row["reason"] for row in result.quarantine()]
+    assert sorted(found) == sorted([*EVENT_REASONS, *SONG_REASONS])
 
 
 @pytest.mark.parametrize(

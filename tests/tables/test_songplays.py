@@ -134,25 +134,9 @@ def test_the_copies_of_a_play_are_one_songplay_conflicts_once_each_and_duplicate
     ]
 
 
-LOWEST = {
-    "artist": "A",
-    "firstName": "A",
-    "gender": "A",
-    "lastName": "A",
-    "length": 1.5,
-    "level": "A",
-    "location": "A",
-    "song": "A",
-    "userAgent": "A",
-}
-
-
-def test_a_copy_that_differs_in_one_field_of_its_content_is_a_conflict(copies):
-    events = []
-    for item, (name, value) in enumerate(LOWEST.items()):
-        events += [play(itemInSession=item), play(itemInSession=item, **{name: value})]
-    found = copies(*events).where("outcome = 'key_conflict'")
-    assert rows_of(found, "item_in_session") == [(item,) for item in range(len(LOWEST))]
+# in the order in which contents are compared
+CONTENT = "artist firstName gender lastName length level location song userAgent".split()
+LOWEST = {**dict.fromkeys(CONTENT, "A"), "length": 1.5}
 
 
 def test_contents_are_ordered_by_one_field_after_the_other(copies):
@@ -198,10 +182,11 @@ def test_plays_are_counted_while_they_are_written(frame, json_lines):
     plays = stage_plays(stage_events(json_lines(*events)))
     matched = match_plays(plays, frame(SONG_RECORDS, records))
     songplays_table(observe_outcomes(dedupe_plays(matched), outcomes)).collect()
-    assert outcomes.get == {
+    expected = {
         "songplays": 2,
         "duplicate": 1,
         "key_conflict": 1,
         "matched": 1,
         "ambiguous": 1,
     }
+    assert {name: outcomes.get[name] for name in expected} == expected

@@ -27,8 +27,3 @@ def test_it_says_what_it_wrote_and_that_it_is_invented(tmp_path):
     assert str(tmp_path) in printed
     assert "30 invented song records" in printed
     assert "log lines" in printed
-
-
-def test_the_pages_say_that_the_sample_is_invented(pages):
-    assert "**invented**" in pages["README.md"]
-    assert "invented" in pages["docs/how-it-works.md"]
