@@ -149,8 +149,7 @@ def lake(account):
     """The account's buckets: an input, and an OUTPUT that nothing was written to yet."""
     s3 = client("s3")
     for bucket in ("source", BUCKET):
-        place = {"LocationConstraint": REGION}
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     for dataset in ("song_data", "log_data"):
         s3.put_object(Bucket="source", Key=f"in/{dataset}/a.json", Body=b"{}")
 

@@ -139,13 +139,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         answer = onward.getresponse()
         content = answer.read()
         self.send_response_only(answer.status, answer.reason)
-        length = len(content)
-        if self.command == "HEAD":
-            length = answer.getheader("Content-Length") or 0
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                 self.send_header(name, value)
-        self.send_header("Content-Length", length)
+        self.send_header("Content-Length", length or 0)
         self.end_headers()
         self.wfile.write(content)
         onward.close()

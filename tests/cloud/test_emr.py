@@ -9,6 +9,7 @@ import sys
 import zipfile
 from io import BytesIO
 
+import botocore.endpoint
 import emr
 import pytest
 import stack
@@ -114,7 +115,7 @@ def test_a_refused_run_exits_as_the_job_did_and_says_what_it_said(lake, runs, sa
 
 
 def test_a_run_that_left_no_summary_exits_as_its_log_says(lake, runs, said):
-    job = "etl.py: warning: no\netl.py: there is no such bucket\n"
+    job = "etl.py: there is no such bucket\netl.py: warning: no\n"
     runs("failed", spark="Command exiting with ret '2'", job=job)
     code, _, err = said("run")
     assert code == 2 and err.endswith("there is no such bucket\n")
@@ -221,9 +222,7 @@ def test_a_cluster_of_another_stack_is_refused(lake, said):
         ("--instance-types m5.xlarge,m7g.xlarge", {}, "mixes Graviton and x86"),
     ],
 )
-def test_what_could_only_fail_starts_nothing(
-    lake, requests, said, monkeypatch, options, changes, words
-):
+def test_what_must_fail_starts_nothing(lake, requests, said, monkeypatch, options, changes, words):
     describe = stack.Lake.describe
 
     def changed(self):
@@ -264,6 +263,18 @@ def test_a_run_whose_answer_was_lost_is_found(lake, runs, said, run, fail, start
         assert code == 130 and f"python cloud/emr.py terminate {id} {WHERE}" in err
     else:
         assert code == 0 and f"Started {id}" in out
+
+
+def test_a_cluster_is_asked_for_once_even_if_no_answer_comes(lake, said, monkeypatch, started):
+    send = botocore.endpoint.Endpoint._do_get_response
+
+    def lose(self, request, operation, context):
+        found = send(self, request, operation, context)
+        return (None, LOST) if operation.name == "RunJobFlow" else found
+
+    monkeypatch.setattr(botocore.endpoint.Endpoint, "_do_get_response", lose)
+    said("run", "--detach")
+    assert len(started()) == 1
 
 
 @pytest.mark.parametrize(
