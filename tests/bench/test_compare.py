@@ -11,7 +11,8 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 import duckdb
 import pytest
 import slow_s3
-from helpers import ROOT, SAMPLE, all_tables
+
+from tests.helpers import ROOT, SAMPLE, all_tables
 
 BURN = "import time\nwhile time.process_time() < 0.5: pass"
 ORPHAN = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {BURN!r}])"

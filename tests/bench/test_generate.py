@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from helpers import ROOT, SAMPLE, files_below
+from tests.helpers import ROOT, SAMPLE, files_below
 
 GENERATE = ROOT / "data" / "generate.py"
 

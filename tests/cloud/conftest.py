@@ -15,17 +15,28 @@ import botocore.client
 import botocore.loaders
 import botocore.session
 import emr
-import fake_aws
 import pytest
 import upload
 import watch
 from botocore import xform_name
 from botocore.exceptions import EndpointConnectionError
-from fake_aws import ACCOUNT, BUCKET, COMMIT, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
 from moto import mock_aws
 from moto.emr.models import emr_backends
 from moto.emrserverless import models as serverless_models
 
+from tests.cloud import fake_aws
+from tests.cloud.fake_aws import (
+    ACCOUNT,
+    BUCKET,
+    COMMIT,
+    INPUT,
+    LOGS,
+    OUTPUT,
+    REGION,
+    STACK,
+    client,
+    put,
+)
 from tests.helpers import free_port, play, run_process, song, write_input
 
 

@@ -3,9 +3,8 @@
 import json
 import re
 
-from fake_aws import BUCKET, COMMIT, OUTPUT, STACK, athena, changing, client, put
-
 import etl
+from tests.cloud.fake_aws import BUCKET, COMMIT, OUTPUT, STACK, athena, changing, client, put
 
 
 def tables() -> dict:

@@ -17,8 +17,19 @@ import upload
 import watch
 from aws import pairs
 from botocore.exceptions import EndpointConnectionError, LoginRefreshRequired, ReadTimeoutError
-from fake_aws import ACCOUNT, INPUT, LOGS, OUTPUT, REGION, changing, client, put, put_logs, refusal
 
+from tests.cloud.fake_aws import (
+    ACCOUNT,
+    INPUT,
+    LOGS,
+    OUTPUT,
+    REGION,
+    changing,
+    client,
+    put,
+    put_logs,
+    refusal,
+)
 from tests.helpers import ROOT
 
 WHERE = "--stack sparkify --region us-west-2"

@@ -4,8 +4,7 @@ import re
 import subprocess
 import time
 
-from fake_aws import ACCOUNT, aws_cli, client, deployable
-
+from tests.cloud.fake_aws import ACCOUNT, aws_cli, client, deployable
 from tests.helpers import ROOT
 
 # the emulator lacks EMR's managed policies, machines, and the tables of a job that did not run

@@ -7,8 +7,8 @@ import time
 import boto3
 import emr
 import pytest
-from fake_aws import athena, aws_cli
 
+from tests.cloud.fake_aws import athena, aws_cli
 from tests.helpers import ROOT, SAMPLE
 
 pytestmark = pytest.mark.aws

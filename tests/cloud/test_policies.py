@@ -2,7 +2,8 @@
 
 import pytest
 from botocore import xform_name
-from fake_aws import ACCOUNT, APPLICATION, Call, allows, as_list, client, grants
+
+from tests.cloud.fake_aws import ACCOUNT, APPLICATION, Call, allows, as_list, client, grants
 
 
 def parsed(text: str) -> set[tuple[str, str]]:

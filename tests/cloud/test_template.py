@@ -7,8 +7,8 @@ import pytest
 from botocore.exceptions import ClientError
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
-from fake_aws import PARAMETERS, aws_cli, client, deploy, deployable, settled, template
 
+from tests.cloud.fake_aws import PARAMETERS, aws_cli, client, deploy, deployable, settled, template
 from tests.helpers import ROOT
 
 
