@@ -46,7 +46,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cache, reduce
 from pathlib import Path
@@ -930,8 +930,10 @@ class Location(NamedTuple):
 
     def move(self, source: str, target: str) -> None:
         """Gives a staged file its final name, unless another run has done so."""
+        # S3 can only copy; the staging folder is deleted later, a thousand objects in one request
+        move = obstore.copy if self.bucket else obstore.rename
         with suppress(FileNotFoundError):
-            obstore.rename(self.store, source, target)
+            move(self.store, source, target)
 
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError):
@@ -1165,7 +1167,7 @@ def in_parallel(action: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
 #   OUTPUT/_etl/commits/NUMBER.json    2. lists the files of all tables; the first run to create it
 #                                         wins
 #   OUTPUT/TABLE/…/cNUMBER-….parquet   3. reconcile() moves the staged files here, then deletes
-#                                         older ones
+#                                         staging, and then older files
 #
 # The tables hold what the newest commit lists. Each run begins and ends with reconcile(), so it
 # finishes what a killed run left. Names are never reused: a reader that listed a deleted file gets
@@ -1173,8 +1175,6 @@ def in_parallel(action: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
 
 OURS = re.compile(r".+/c\d{9}-[0-9a-f]{8}-\d{5,}\.parquet")
 COMMIT = re.compile(r"_etl/commits/\d{9}\.json")
-# a run that began earlier is taken for dead
-LONGEST_RUN = timedelta(days=1)
 
 
 def number_of(key: str) -> int:
@@ -1260,13 +1260,11 @@ def lost_files(files: dict[str, dict], present: dict[str, int]) -> list[str]:
 
 
 def abandoned_staging(lake: Location, commit: dict[str, Any]) -> list[str]:
-    """Staging of runs that can no longer commit, or that began more than LONGEST_RUN ago."""
+    """Staging of runs that can no longer commit."""
+    # their names begin with the number of the commit
     later = f"{commit['commit'] + 1:09d}"
-    long_ago = f"{datetime.now(UTC) - LONGEST_RUN:%Y%m%dT%H%M%SZ}"
-    # their names are NUMBER-RUN, and RUN begins with its time
     folders = {key.split("/")[2] for key in lake.list("_etl/staging")}
-    over = [name for name in sorted(folders) if name < later or name[10:] < long_ago]
-    return [f"_etl/staging/{name}" for name in over]
+    return [f"_etl/staging/{name}" for name in sorted(folders) if name < later]
 
 
 def staged_files(run: Run) -> dict[str, dict[str, Any]]:

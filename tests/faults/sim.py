@@ -98,7 +98,7 @@ class Location:
             self.world.request("fill", key, fill)
 
     def move(self, source: str, target: str) -> None:
-        """On S3 it is a copy and a delete: what it copies may be gone when the copy appears."""
+        """On S3 it is a copy: what it copies may be gone when the copy appears."""
         request = self.world.request
         try:
             if self.world.is_local:
@@ -108,7 +108,6 @@ class Location:
         except FileNotFoundError:
             return
         request("copy to", target, lambda: self.world.put(target, data))
-        request("delete", source, lambda: self.world.remove(source))
 
     def rename(self, source: str, target: str) -> None:
         data = self.get(source)

@@ -1,7 +1,5 @@
 """What each rule of the publisher is for: without it, a simulated schedule breaks a promise."""
 
-from datetime import timedelta
-
 import pytest
 from greenlet import getcurrent
 
@@ -157,7 +155,6 @@ MUTANTS = {
         "abandoned_staging",
         lambda job, real: lambda lake, _: real(lake, {"commit": 10**9 - 2}),
     ),
-    "staging of a run that died goes after a day": set_to("LONGEST_RUN", timedelta(days=1000)),
     "the number is above those in names of files": (
         "next_number",
         lambda job, real: lambda lake, _: real(lake, []),

@@ -102,13 +102,13 @@ def test_a_key_with_a_line_end_is_refused_and_not_printed(quick, monkeypatch, na
     for other, value in given.items():
         monkeypatch.setenv(other, f"{value}\n" if other == name else value)
     result = quick("--output", "s3://bucket/lake")
-    assert (result.code, "holds a blank or a line end" in result.error) == (2, True)
+    assert (result.code, result.error.startswith("etl.py: AWS credentials: ")) == (2, True)
     assert "canary" not in result.err
 
 
 def test_without_credentials_no_table_is_written_to_s3(quick):
     result = quick("--output", "s3://bucket/lake")
-    assert (result.code, "AWS credentials: none in dl.local.cfg" in result.error) == (2, True)
+    assert (result.code, result.error.startswith("etl.py: AWS credentials: none")) == (2, True)
 
 
 PROFILES = {
@@ -143,18 +143,18 @@ def test_a_store_out_of_reach_is_blamed_on_its_own_location(main, monkeypatch, t
 
 
 ANSWERS = {
-    "a redirect without a Location": (301, "PermanentRedirect", "leave [AWS] REGION empty"),
-    "another region": (400, "AuthorizationHeaderMalformed", "leave [AWS] REGION empty"),
+    "a redirect without a Location": (301, "PermanentRedirect", "[AWS] REGION"),
+    "another region": (400, "AuthorizationHeaderMalformed", "[AWS] REGION"),
     "a region that wants its own endpoint": (
         400,
         "IllegalLocationConstraintException",
-        "leave [AWS] REGION empty",
+        "[AWS] REGION",
     ),
-    "a clock that is wrong": (403, "RequestTimeTooSkewed", "the clock of this machine is wrong"),
-    "an identity that may not": (403, "AccessDenied", "must be allowed to list and read INPUT"),
+    "a clock that is wrong": (403, "RequestTimeTooSkewed", "clock"),
+    "an identity that may not": (403, "AccessDenied", "INPUT"),
     "an expired token": (400, "ExpiredToken", "sign in again"),
-    "an unknown key": (403, "InvalidAccessKeyId", "check [AWS] KEY and SECRET"),
-    "a bucket that is not there": (404, "NoSuchBucket", "check the name of the bucket"),
+    "an unknown key": (403, "InvalidAccessKeyId", "[AWS] KEY"),
+    "a bucket that is not there": (404, "NoSuchBucket", "bucket"),
     "an error without a hint": (400, "KMS.DisabledException", "KMS.DisabledException"),
 }
 
