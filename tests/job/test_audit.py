@@ -59,19 +59,23 @@ def test_tables_that_fit_pass(audit):
 
 ORPHANS = "orphans of songplays"
 CONTRADICTIONS = {
-    "a user twice": ("users", "user_id\n8\n8", "distinct keys of users: 1, but 2"),
-    "a user without a key": ("users", "user_id\n8\n-", "distinct keys of users: 1, but 2"),
-    "a song twice": ("songs", "song_id\nSO1\nSO1\nSO2", "distinct keys of songs: 2, but 3"),
-    "an artist without a key": ("artists", "artist_id\n-", "keys of artists: 0, but 1"),
-    "a play without a key": ("songplays", "songplay_id\nP1\n-", "of songplays: 1, but 2"),
-    "a time without a key": ("time", "start_time\n2018-11-01\n-", "keys of time: 1, but 2"),
-    "a play of an unknown user": ("users", "user_id\n7\n9", f"{ORPHANS}: 2, but 0"),
-    "a play of an unknown song": ("songs", "song_id\nSO2\nSO3\nSO4", f"{ORPHANS}: 1, but 0"),
-    "a play of an unknown artist": ("artists", "artist_id\nAR2", f"{ORPHANS}: 1, but 0"),
-    "a row that is lost": ("songs", "song_id\nSO1\nSO2", "rows of songs: 2, but 3"),
-    "a row too many": ("users", "user_id\n7\n8\n9", "rows of users: 3, but 2"),
-    "a line without a class": ("events", {**EVENTS, "lines": 9}, "of all classes: 8, but 9"),
-    "a play that is not there": ("events", {**EVENTS, "songplays": 3, "lines": 9}, "2, but 3"),
+    "a user twice": ("users", "user_id\n8\n8", "distinct keys of users.* 1,.* 2"),
+    "a user without a key": ("users", "user_id\n8\n-", "distinct keys of users.* 1,.* 2"),
+    "a song twice": ("songs", "song_id\nSO1\nSO1\nSO2", "distinct keys of songs.* 2,.* 3"),
+    "an artist without a key": ("artists", "artist_id\n-", "keys of artists.* 0,.* 1"),
+    "a play without a key": ("songplays", "songplay_id\nP1\n-", "of songplays.* 1,.* 2"),
+    "a time without a key": ("time", "start_time\n2018-11-01\n-", "keys of time.* 1,.* 2"),
+    "a play of an unknown user": ("users", "user_id\n7\n9", f"{ORPHANS}.* 2,.* 0"),
+    "a play of an unknown song": ("songs", "song_id\nSO2\nSO3\nSO4", f"{ORPHANS}.* 1,.* 0"),
+    "a play of an unknown artist": ("artists", "artist_id\nAR2", f"{ORPHANS}.* 1,.* 0"),
+    "a row that is lost": ("songs", "song_id\nSO1\nSO2", "rows of songs.* 2,.* 3"),
+    "a row too many": ("users", "user_id\n7\n8\n9", "rows of users.* 3,.* 2"),
+    "a line without a class": ("events", {**EVENTS, "lines": 9}, "of all classes.* 8,.* 9"),
+    "a play that is not there": (
+        "events",
+        {**EVENTS, "songplays": 3, "lines": 9},
+        "plays.* 2,.* 3",
+    ),
 }
 
 
