@@ -44,6 +44,7 @@ def check_uploads(requests: list, architecture: bytes) -> None:
     assert files["etl.py"] == (ROOT / "etl.py").read_bytes()
     assert files["packages.zip"] == architecture
     assert {given["ExpectedBucketOwner"] for given in uploads} == {ACCOUNT}
+    assert ("s3.head_bucket", {"Bucket": "lake", "ExpectedBucketOwner": ACCOUNT}) in requests
 
 
 def test_the_cluster_is_that_of_the_stack_and_ends_with_its_step(lake, requests, said):
