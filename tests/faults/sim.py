@@ -374,11 +374,14 @@ class World:
         return any(process.is_publishing for process in self.running)
 
     def is_settled(self) -> bool:
-        """The tables are just what the newest input makes them, and nothing is left over."""
+        """The tables are just what the newest input makes them, and what is left may be at work."""
+        commits = [key for key, data in self.files.items() if data.endswith(b"}")]
+        newest = max(key[13:22] for key in ["_etl/commits/", *commits] if "/commits/" in key)
+        staged = [key for key in self.files if key.startswith("_etl/staging/")]
         return (
             list(self.found.values()) == [len(TABLES)]
             and self.whole_versions() == {self.version}
-            and not any(key.startswith("_etl/staging/") for key in self.files)
+            and not any(key[13:22] <= newest for key in staged)
         )
 
     # ── Accidents ──
