@@ -25,19 +25,9 @@ from moto.emr.models import emr_backends
 from moto.emrserverless import models as serverless_models
 
 from tests.cloud import fake_aws
-from tests.cloud.fake_aws import (
-    ACCOUNT,
-    BUCKET,
-    COMMIT,
-    INPUT,
-    LOGS,
-    OUTPUT,
-    REGION,
-    STACK,
-    client,
-    put,
-)
 from tests.helpers import free_port, play, run_process, song, write_input
+
+from .fake_aws import ACCOUNT, BUCKET, COMMIT, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ import json
 import re
 
 import etl
-from tests.cloud.fake_aws import BUCKET, COMMIT, OUTPUT, STACK, athena, changing, client, put
+
+from .fake_aws import BUCKET, COMMIT, OUTPUT, STACK, athena, changing, client, put
 
 
 def tables() -> dict:

@@ -18,19 +18,9 @@ import watch
 from aws import pairs
 from botocore.exceptions import EndpointConnectionError, LoginRefreshRequired, ReadTimeoutError
 
-from tests.cloud.fake_aws import (
-    ACCOUNT,
-    INPUT,
-    LOGS,
-    OUTPUT,
-    REGION,
-    changing,
-    client,
-    put,
-    put_logs,
-    refusal,
-)
 from tests.helpers import ROOT
+
+from .fake_aws import ACCOUNT, INPUT, LOGS, OUTPUT, REGION, changing, client, put, put_logs, refusal
 
 WHERE = "--stack sparkify --region us-west-2"
 TAGS = {"application": "sparkify", "team": "data"}

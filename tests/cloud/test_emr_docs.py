@@ -4,8 +4,9 @@ import re
 import subprocess
 import time
 
-from tests.cloud.fake_aws import ACCOUNT, aws_cli, client, deployable
 from tests.helpers import ROOT
+
+from .fake_aws import ACCOUNT, aws_cli, client, deployable
 
 # the emulator lacks EMR's managed policies, machines, and the tables of a job that did not run
 LIMITS = ("aws emr create-default-roles", "aws emr ssh", "aws s3 ls")

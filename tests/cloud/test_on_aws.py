@@ -8,8 +8,9 @@ import boto3
 import emr
 import pytest
 
-from tests.cloud.fake_aws import athena, aws_cli
 from tests.helpers import ROOT, SAMPLE
+
+from .fake_aws import athena, aws_cli
 
 pytestmark = pytest.mark.aws
 

@@ -3,7 +3,7 @@
 import pytest
 from botocore import xform_name
 
-from tests.cloud.fake_aws import ACCOUNT, APPLICATION, Call, allows, as_list, client, grants
+from .fake_aws import ACCOUNT, APPLICATION, Call, allows, as_list, client, grants
 
 
 def parsed(text: str) -> set[tuple[str, str]]:

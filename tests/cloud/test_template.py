@@ -8,8 +8,9 @@ from botocore.exceptions import ClientError
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from tests.cloud.fake_aws import PARAMETERS, aws_cli, client, deploy, deployable, settled, template
 from tests.helpers import ROOT
+
+from .fake_aws import PARAMETERS, aws_cli, client, deploy, deployable, settled, template
 
 
 def test_cfn_lint_finds_nothing():
