@@ -203,7 +203,8 @@ def run_job(run: Run) -> None:
         return
     if wrong:
         warn(f"{run.lake.name}: {wrong[0]} is lost or damaged; this run replaces it")
-    is_current = all(newest.get(name) == value for name, value in fingerprint(run).items())
+    run.made_from = fingerprint(run)
+    is_current = all(newest.get(name) == value for name, value in run.made_from.items())
     if is_current and not wrong and not settings.force:
         say(f"Nothing to do: commit {newest['commit']} has the same input, settings and code.")
         say(f"The tables are in {run.lake.name}. To rebuild them, add --force.")
@@ -1117,6 +1118,8 @@ class Run:
     # where Spark writes: the lake, or a local folder whose files are then uploaded
     scratch: Location
     manifest: dict[str, list[InputObject]]
+    # settings, code and manifest, as a commit has them
+    made_from: dict[str, Any]
     # of the commit that this run is to make
     number: int = 0
     # what an error names: the location, or Spark
@@ -1286,7 +1289,7 @@ def make_commit(run: Run, files: dict[str, dict]) -> None:
 
     Raises   Stop if another run made this commit first
     """
-    record = {"commit": run.number, "run": run.id, **fingerprint(run)}
+    record = {"commit": run.number, "run": run.id, **run.made_from}
     record |= {"events": run.summary["events"], "songs": run.summary["songs"]}
     record["tables"] = {name: run.summary["tables"][name] for name in COLUMNS}
     record["files"] = files
@@ -1390,8 +1393,6 @@ BUCKET = PATH + r"s3a?://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[^/@]
 FOLDER = PATH + r"(file://(?=/))?(?!\w+:/).+"
 WORD = r"[\x21-\x7e]*"
 ON_EMR = Path("/usr/share/aws/emr").is_dir()
-
-
 # section of dl.cfg, pattern of right values, and the same in words
 CREDENTIAL = ("AWS", WORD, "text without spaces")
 PLACE = ("DATA", f"{BUCKET}|{FOLDER}", "a folder or s3://bucket/prefix, without #, ; $ or <")
@@ -1471,7 +1472,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     """
     parser = argparse.ArgumentParser(
         prog="etl.py",
-        description=(__doc__ or ""),
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (default: dl.cfg)")
