@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import glob
-import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -28,7 +26,6 @@ import etl
 
 HERE = Path(__file__).resolve().parent
 
-COMMIT = re.compile(r"_etl/commits/\d{9}\.json")
 # While a run publishes, its commit is there before all of its files are.
 LOOKS = 5
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -85,24 +82,20 @@ def find_commit(location: etl.Location) -> dict[str, Any]:
     for look in range(LOOKS):
         if look:
             time.sleep(SECONDS_BETWEEN_LOOKS)
-        keys = sorted(key for key in location.list("_etl/commits") if COMMIT.fullmatch(key))
-        if not keys:
+        numbers = etl.commit_numbers(location)
+        if not numbers:
             message = "no commit found. Run `python etl.py`, or name another OUTPUT."
             raise etl.Stop(2, f"{location.name}: {message}")
         # until a commit is whole, the files of the one before it stay
-        for key in reversed(keys[-3:]):
-            commit = json.loads(location.read(key))
+        for number in numbers[:3]:
+            commit = etl.read_commit(location, number)
             present: dict[str, int] = {}
-            for table in commit["tables"]:
+            for table in commit.get("tables", {}):
                 present |= location.list(table)
-            lost = [
-                name
-                for name, file in commit.get("files", {}).items()
-                if present.get(name) != file["bytes"]
-            ]
-            if "files" in commit and not lost:
+            lost = etl.lost_files(commit.get("files", {}), present)
+            if commit and not lost:
                 return commit
-            missing = missing or f"commit {commit['commit']} lacks {(lost or ['a schema'])[0]}"
+            missing = missing or f"commit {number} lacks {(lost or ['a schema'])[0]}"
     raise etl.Stop(1, f"{location.name}: {missing}. Run `python etl.py` again.")
 
 
