@@ -1665,12 +1665,13 @@ def open_bucket(uri: str, settings: Settings) -> Location:
 
     # the first request shows whether access works, with S3's own words if it does not
     region = session.region_name or "us-east-1"
-    client = bucket_in(region).meta.client
+    bucket = bucket_in(region)
     folder = f"{prefix}/" if prefix else ""
-    answer = client.list_objects_v2(Bucket=name, Prefix=folder, MaxKeys=1)
+    answer = bucket.meta.client.list_objects_v2(Bucket=name, Prefix=folder, MaxKeys=1)
     # each bucket may be in a region of its own, to which boto3 was redirected
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    bucket = bucket_in(headers.get("x-amz-bucket-region", region))
+    own_region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+    if own_region != region:
+        bucket = bucket_in(own_region)
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
@@ -1678,7 +1679,7 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         credential_provider=Boto3CredentialProvider(session) if is_signed else None,
         client_options={"allow_http": True, "timeout": "120s"},
         # obstore reads AWS_* variables too: what they could change is set here for good
-        region=bucket.meta.client.meta.region_name,
+        region=own_region,
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
