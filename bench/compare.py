@@ -1,11 +1,11 @@
-"""Times etl.py and its alternatives in turn, each as a whole process from a cold start.
+"""Times etl.py and its alternatives in turn, each from a cold start.
 
-    python bench/compare.py sample million                 two rows
-    python bench/compare.py million --base 42d3457         and the etl.py of another commit
-    python bench/compare.py ten-million --scale 0.001      tries a row and keeps no results
+    python bench/compare.py sample million               two rows
+    python bench/compare.py million --base 42d3457       and an older etl.py
+    python bench/compare.py ten-million --scale 0.001    keeps no results
 
-results.json gets the medians of wall seconds, of CPU seconds of the whole process tree, and of the
-peak memory of its largest process. Inputs and a log stay in TMPDIR/sparkify-bench.
+results.json gets medians: seconds, CPU seconds of the whole process tree, and
+peak memory of its largest process. Inputs stay in TMPDIR/sparkify-bench.
 """
 
 import argparse

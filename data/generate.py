@@ -1,16 +1,17 @@
-"""Invents Sparkify input of any size: the sample beside this file, or gigabytes for a benchmark.
+"""Invents Sparkify input of any size: the sample beside this file, or gigabytes.
 
     python data/generate.py             writes data/sample again, byte for byte
     python data/generate.py ~/big --songs 14896 --events 1000000
 
 No song, artist or person in it is real. The same arguments give the same bytes.
 
-People listen most in the evening of their own time zone and at weekends, some change from free to
-paid and stay, and a few songs come out during the period.
+People listen most in the evening of their own time zone and at weekends. Some
+change from free to paid and stay. A few songs come out during the period.
 
-The data has what real data has: users who never play, artists whose records disagree, one song in
-two recordings, one recording under two song_ids, names beyond ASCII, replayed lines, three
-malformed lines, and one play that was logged with two contents.
+The data has what real data has: users who never play, artists whose records
+disagree, one song in two recordings, one recording under two song_ids, names
+beyond ASCII, replayed lines, three malformed lines, and one play that was
+logged with two contents.
 """
 
 from __future__ import annotations

@@ -24,9 +24,8 @@ from moto import mock_aws
 from moto.emr.models import emr_backends
 from moto.emrserverless import models as serverless_models
 
-from tests.cloud import fake_aws
 from tests.helpers import free_port, play, run_process, song, write_input
-
+from . import fake_aws
 from .fake_aws import ACCOUNT, BUCKET, COMMIT, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
 
 

@@ -4,7 +4,6 @@ import json
 import re
 
 import etl
-
 from .fake_aws import BUCKET, COMMIT, OUTPUT, STACK, athena, changing, client, put
 
 

@@ -19,7 +19,6 @@ from aws import pairs
 from botocore.exceptions import EndpointConnectionError, LoginRefreshRequired, ReadTimeoutError
 
 from tests.helpers import ROOT
-
 from .fake_aws import ACCOUNT, INPUT, LOGS, OUTPUT, REGION, changing, client, put, put_logs, refusal
 
 WHERE = "--stack sparkify --region us-west-2"

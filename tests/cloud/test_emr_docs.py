@@ -5,7 +5,6 @@ import subprocess
 import time
 
 from tests.helpers import ROOT
-
 from .fake_aws import ACCOUNT, aws_cli, client, deployable
 
 # the emulator lacks EMR's managed policies, machines, and the tables of a job that did not run

@@ -9,7 +9,6 @@ import emr
 import pytest
 
 from tests.helpers import ROOT, SAMPLE
-
 from .fake_aws import athena, aws_cli
 
 pytestmark = pytest.mark.aws

@@ -9,7 +9,6 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
 from tests.helpers import ROOT
-
 from .fake_aws import PARAMETERS, aws_cli, client, deploy, deployable, settled, template
 
 
