@@ -1013,8 +1013,8 @@ def check_unchanged(run: Run) -> None:
             raise input_changed(run.source, min(missing).key)
 
 
-def fetch_lines(source: Location, item: InputObject) -> list[bytes]:
-    """The lines of an object of the manifest; a pretty-printed song is one line."""
+def pack_lines(source: Location, item: InputObject) -> bytes:
+    """`URI <TAB> line` for each line of an object; a pretty-printed song is one line."""
     try:
         data = source.read(item.key)
     except FileNotFoundError:
@@ -1033,25 +1033,21 @@ def fetch_lines(source: Location, item: InputObject) -> list[bytes]:
         lines = [line for line in lines if line.strip(b" \t\r")]
         if lines and lines[0].strip() == b"{":
             # between the parts of an object a CR is white space, and within text it is an error
-            return [b"\r".join(lines)]
-    return lines
+            lines = [b"\r".join(lines)]
+    uri = quote(f"{source.uri}/{item.key}", safe=":/").encode()
+    return b"".join(b"%s\t%s\n" % (uri, line) for line in lines)
 
 
 def pack_objects(run: Run, dataset: str, objects: list[InputObject]) -> None:
-    """Copies the lines of many objects into a few text files of `URI <TAB> line`.
+    """Copies the lines of many objects into a few text files.
 
     Spark would need two requests and the overhead of a task for each 300-byte song.
     """
     with ThreadPoolExecutor(GETS_IN_FLIGHT) as pool:
         for start in range(0, len(objects), OBJECTS_PER_PACK):
             group = objects[start : start + OBJECTS_PER_PACK]
-            pack = bytearray()
-            fetched = pool.map(lambda item: fetch_lines(run.source, item), group)
-            for item, lines in zip(group, fetched):
-                uri = quote(f"{run.source.uri}/{item.key}", safe=":/").encode()
-                for line in lines:
-                    pack += b"%s\t%s\n" % (uri, line)
-            run.lake.write(f"{run.staging}/packed/{dataset}/{start:09d}.txt", bytes(pack))
+            pack = b"".join(pool.map(lambda item: pack_lines(run.source, item), group))
+            run.lake.write(f"{run.staging}/packed/{dataset}/{start:09d}.txt", pack)
 
 
 # ── Writing: staged tables and rejected lines ─────────────────────────────────────────────────
@@ -1343,7 +1339,7 @@ def show_run(run: Run) -> None:
     events, songs = summary["events"], summary["songs"]
     show_counts(f"{events['lines']:,} log lines", events, EVENT_CLASSES)
     show_counts(f"{songs['records']:,} song records", songs, SONG_CLASSES)
-    say(f"\n{'table':<10} {'rows':>13} {'files':>9} {'kB':>11}", BOLD)
+    say(f"\n{'table':<10} {'rows':>13} {'files':>9} {'kB':>11}")
     for table in COLUMNS:
         made = summary["tables"][table]
         size = made["bytes"] // 1000
@@ -1359,7 +1355,7 @@ def show_run(run: Run) -> None:
 
 
 def show_counts(title: str, counts: dict[str, int], classes: dict[str, str]) -> None:
-    say(f"\n{title}", BOLD)
+    say(f"\n{title}")
     for name, meaning in classes.items():
         if counts[name]:
             say(f"{counts[name]:>15,}  {name:<13} {meaning}")
@@ -1379,7 +1375,7 @@ def show_next_steps(run: Run) -> None:
         return
     folder = os.path.relpath(analytics)
     python = "python" if shutil.which("python") == sys.executable else sys.executable
-    say("\nNext:", BOLD)
+    say("\nNext:")
     if not importlib.util.find_spec("altair"):
         say(f"  {shlex.join([python, '-m', 'pip', 'install', '-r', f'{folder}/requirements.txt'])}")
     say(f"  {shlex.join([python, f'{folder}/report.py', run.lake.name])}")
@@ -1517,25 +1513,18 @@ def absolute(text: str, folder: Path) -> str:
 
 # ── What is said: progress, warnings, errors and their hints ──────────────────────────────────
 
-BOLD = "1"
-RED = "1;31"
-YELLOW = "33"
 
-
-def say(text: str, style: str = "", stream: Any = None) -> None:
-    """Prints a line without control characters; in a style if a terminal reads it."""
-    stream = stream or sys.stdout
+def say(text: str, stream: Any = None) -> None:
+    """Prints text without control characters."""
     text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-    if style and stream.isatty() and not os.environ.get("NO_COLOR"):
-        text = f"\033[{style}m{text}\033[0m"
-    print(text, file=stream, flush=True)
+    print(text, file=stream or sys.stdout, flush=True)
 
 
 def warn(text: str) -> None:
     text = f"etl.py: warning: {text}"
     if sys.stderr.isatty():
         text = textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False)
-    say(text, YELLOW, sys.stderr)
+    say(text, sys.stderr)
 
 
 # what to do about an error, and S3's codes or the types of the errors that leave no doubt
@@ -1889,7 +1878,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = Run(read_settings(arguments))
     except Stop as stop:
-        say(f"etl.py: {stop}", RED, sys.stderr)
+        say(f"etl.py: {stop}", sys.stderr)
         return stop.code
     end = Stop(0, "")
     try:
@@ -1919,8 +1908,8 @@ def end_run(run: Run, stop: Stop) -> None:
     if code:
         show_warnings(run)
         if run.settings.verbose:
-            say(summary["traceback"], stream=sys.stderr)
-        say(f"etl.py: {error}", RED, sys.stderr)
+            say(summary["traceback"], sys.stderr)
+        say(f"etl.py: {error}", sys.stderr)
     elif summary["commit"]:
         show_run(run)
     try:
