@@ -96,6 +96,20 @@ def deployed(ministack):
         return SimpleNamespace(policies=policies, daily=json.loads(target["Input"]))
 
 
+# executors of their own write to S3 themselves, as on EMR
+RUN = """
+import sys, etl
+
+def start_spark(run, start=etl.start_spark):
+    spark = start(run)
+    run.scratch = run.lake
+    return spark
+
+etl.start_spark = start_spark
+sys.exit(etl.main())
+"""
+
+
 @pytest.fixture(scope="session")
 def recorded(s3, tmp_path_factory):
     """A run of the job from bucket `source` to `lake`: its requests, and what it left."""
@@ -106,7 +120,6 @@ def recorded(s3, tmp_path_factory):
     plays = [play(itemInSession=each, ts=1541106106796 + each * 86_400_000) for each in range(40)]
     write_input(folder, songs, [[*plays, b"cut off"]])
     upload_folder(client, folder, "source", "in/")
-    # executors of their own, as on EMR, write to S3 themselves
     env = {
         "PYSPARK_SUBMIT_ARGS": "--master local-cluster[1,2,1024] pyspark-shell",
         "SPARK_LOCAL_IP": "127.0.0.1",
@@ -114,7 +127,7 @@ def recorded(s3, tmp_path_factory):
     with proxy(s3.endpoint, lambda *request: calls.update(fake_aws.calls_of(*request))) as store:
         config = s3.config(folder, INPUT, OUTPUT, endpoint=store.endpoint)
         command = ["--config", config, "--max-rejected=0.1", "--songs-partition-by=year,artist_id"]
-        done = run_process(*command, cwd=folder, timeout=400, env=env)
+        done = run_process(*command, cwd=folder, timeout=400, env=env, code=RUN)
     assert done.returncode == 0, done.stderr[-3000:]
     keys = keys_below(client, BUCKET, "")
     objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}

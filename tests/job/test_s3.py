@@ -46,6 +46,8 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
     The environment would lead each client astray, and the prefix begins with `_`.
     """
     config = s3.config(tmp_path, "s3://music/_in", "s3a://music/out")
+    odd = json.dumps(song(artist_id="AR:2 é#")).encode()
+    lake.put_object(Bucket="music", Key="_in/song_data/odd.json", Body=odd)
     longest = "/".join(["_in/log_data", *["é" * 100] * 4, "x" * 200 + ".json"])
     lake.put_object(Bucket="music", Key=longest, Body=b"not JSON")
     lake.put_object(Bucket="music", Key="_in/log_data/_a=b/hidden.json", Body=b"not JSON")
@@ -59,7 +61,7 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
     log.mkdir()
     events = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log}"
     nobody = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
-    flags = ["--config", str(config)]
+    flags = ["--config", str(config), "--songs-partition-by", "year,artist_id"]
     runs = [
         flags,
         flags,
@@ -77,8 +79,8 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
     assert "Nothing to do: commit 1" in done.stdout
     assert "not a JSON object, first in log_data/éé" in done.stderr
     copy = download_folder(lake, "music", "out", tmp_path / "copy")
-    contents = [reference.read_dataset(SAMPLE, name)[0] for name in ("song_data", "log_data")]
-    check_tables(copy, reference.derive(contents[0], [*contents[1], b"not JSON"]))
+    songs, logs = [reference.read_dataset(SAMPLE, name)[0] for name in ("song_data", "log_data")]
+    check_tables(copy, reference.derive([*songs, odd], [*logs, b"not JSON"]))
     assert not list(copy.glob("_etl/staging/*"))
     written = [content for content, _ in files_below(copy).values()]
     written += [content for content, _ in files_below(log).values()]
