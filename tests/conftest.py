@@ -5,21 +5,37 @@ import json
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from xdist.scheduler import LoadScopeScheduling
 
 import etl
 from tests.helpers import SAMPLE, S3Server, run_main
+
+FETCH_PACKAGES = ("tests/cloud/", "tests/job/test_s3.py", "tests/analytics/test_notebook.py")
 
 
 def pytest_addoption(parser):
     parser.addoption("--bucket", help="a bucket of yours on AWS, for `pytest -m aws`")
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByFile(LoadScopeScheduling):
+    """Tests of one file stay in one process, because they share fixtures.
+
+    So do those that let Spark fetch packages for S3, which two processes cannot do at once.
+    """
+
+    def _split_scope(self, nodeid):
+        path = nodeid.partition("::")[0]
+        return "packages" if path.startswith(FETCH_PACKAGES) else path
+
+
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Tests of one file stay in one process, and so do those of tests/cloud, which share a run."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "cloud" else item.path.stem))
+    """The last files are quick, so that both processes end at about the same time."""
+    items.sort(key=lambda item: item.path, reverse=True)
 
 
 @pytest.fixture(scope="session")

@@ -141,3 +141,19 @@ SONG_LINES = {
     "a duration of 0": (song(duration=0), "invalid"),
     "a negative duration": (song(duration=-1.5), "invalid"),
 }
+
+
+def damaged(line, others, chance):
+    """A line with one byte flipped, cut off, inserted, spliced with another, or repeated."""
+    place = chance.randrange(max(len(line), 1))
+    before, after = line[:place], line[place:]
+    how = chance.choice(("flip", "cut", "insert", "splice", "repeat"))
+    if how == "flip" and after:
+        return before + bytes([after[0] ^ (1 << chance.randrange(8))]) + after[1:]
+    if how == "cut":
+        return before
+    if how == "insert":
+        return before + chance.choice((b"}", b"{", b'"', b",", b"\0", b"\xc3", b"\\")) + after
+    if how == "splice":
+        return before + chance.choice(others)[place:]
+    return line + line

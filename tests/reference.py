@@ -332,3 +332,8 @@ def derive(song_objects: list[bytes], log_objects: list[bytes]) -> Answer:
     written = [line for line in lines if not is_blank(line)]
     rejected = [line for line, kind, _ in classed if kind in ("malformed", "invalid")]
     return Answer(tables, counts, song_counts, max(rejected_songs, share(rejected, written)))
+
+
+def answer(folder: Path) -> Answer:
+    """What the job must make of an input folder."""
+    return derive(*(read_dataset(folder, name)[0] for name in ("song_data", "log_data")))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import duckdb
 
 import etl
+from tests.helpers import play
 
 USER = (8, "Ada", "Koch", "F", "free")
 TIME = "2018-11-03 23:30:00"
@@ -65,15 +66,7 @@ def write_lake(output, source="/nowhere", songs_by=("year",), **tables):
 
 def event(song, number):
     """The play of play_row(number), as the app logs it."""
-    return {
-        "page": "NextSong",
-        "userId": "8",
-        "sessionId": 1,
-        "itemInSession": number,
-        "ts": 1541287800000,
-        "song": song,
-        "artist": "Foxes",
-    }
+    return play(song=song, sessionId=1, itemInSession=number, ts=1541287800000)
 
 
 def play_row(
@@ -112,9 +105,3 @@ def one_play_lake(output, title="River", name="Foxes", location="Oakland, CA", s
         artists=[("AR1", name, "Oakland", 37.8, -122.27)],
         time=[time_row()],
     )
-
-
-def upload(client, folder, bucket, prefix):
-    for path in folder.rglob("*.*"):
-        if path.is_file():
-            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")

@@ -4,14 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import lake
 import pytest
 import report
 
 import etl
-from tests.analytics.lakes import event, one_play_lake, upload, write_lake
-from tests.helpers import KEY, ROOT
+from tests.analytics.lakes import event, one_play_lake, write_lake
+from tests.helpers import KEY, ROOT, upload_folder
 
 
 def test_a_commit_that_is_not_whole_yet_leaves_the_one_before_it(tmp_path):
@@ -35,7 +36,8 @@ def test_a_publication_that_ends_while_we_look_is_read(tmp_path, monkeypatch):
     output = one_play_lake(tmp_path / "lake")
     file = next((output / "songs").rglob("*.parquet"))
     staged = file.rename(tmp_path / "staged")
-    monkeypatch.setattr(lake.time, "sleep", lambda seconds: staged.rename(file))
+    # not the module's own sleep, which other threads of this process call
+    monkeypatch.setattr(lake, "time", SimpleNamespace(sleep=lambda seconds: staged.rename(file)))
     assert lake.open_lake(str(output)).commit["commit"] == 1
 
 
@@ -99,8 +101,8 @@ def test_input_and_output_on_s3_give_the_same_page_but_for_their_names(s3, tmp_p
     local = lake.open_lake(str(one_play_lake(tmp_path / "local", source=source)))
     remote = one_play_lake(tmp_path / "remote", source="s3a://charts/in")
     client = s3.bucket("charts")
-    upload(client, source, "charts", "in")
-    upload(client, remote, "charts", "lake")
+    upload_folder(client, source, "charts", "in/")
+    upload_folder(client, remote, "charts", "lake/")
     config = s3.config(tmp_path, "s3a://charts/in", "s3a://charts/lake")
     page = report.make_report(lake.open_lake(config=str(config))).page
     main = report.make_report(local).page.partition("<main>")[2].partition('<h2 id="sql"')[0]

@@ -3,12 +3,11 @@
 import nbformat
 from nbclient import NotebookClient
 
-from tests.analytics.lakes import upload
-from tests.helpers import KEY, ROOT, SECRET
+from tests.helpers import KEY, ROOT, SECRET, upload_folder
 
 
 def test_every_cell_runs_on_s3_and_prints_nothing_on_stderr(sample_tables, s3, monkeypatch):
-    upload(s3.bucket("notebook"), sample_tables, "notebook", "lake")
+    upload_folder(s3.bucket("notebook"), sample_tables, "notebook", "lake/")
     monkeypatch.setenv("OUTPUT", "s3a://notebook/lake")
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)

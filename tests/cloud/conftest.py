@@ -24,7 +24,8 @@ from moto import mock_aws
 from moto.emr.models import emr_backends
 from moto.emrserverless import models as serverless_models
 
-from tests.helpers import free_port, play, run_process, song, write_input
+from tests.helpers import free_port, keys_below, play, run_process, song, upload_folder, write_input
+from tests.proxy import proxy
 from . import fake_aws
 from .fake_aws import ACCOUNT, BUCKET, COMMIT, INPUT, LOGS, OUTPUT, REGION, STACK, client, put
 
@@ -95,30 +96,42 @@ def deployed(ministack):
         return SimpleNamespace(policies=policies, daily=json.loads(target["Input"]))
 
 
+# executors of their own write to S3 themselves, as on EMR
+RUN = """
+import sys, etl
+
+def start_spark(run, start=etl.start_spark):
+    spark = start(run)
+    run.scratch = run.lake
+    return spark
+
+etl.start_spark = start_spark
+sys.exit(etl.main())
+"""
+
+
 @pytest.fixture(scope="session")
 def recorded(s3, tmp_path_factory):
     """A run of the job from bucket `source` to `lake`: its requests, and what it left."""
     client = s3.bucket("source")
     s3.bucket(BUCKET)
-    folder, recorder = tmp_path_factory.mktemp("recorded"), fake_aws.Recorder(s3.endpoint)
+    folder, calls = tmp_path_factory.mktemp("recorded"), set()
     songs = [song(), song(song_id="SO2", title="Home", year=0, artist_id="AR:2")]
     plays = [play(itemInSession=each, ts=1541106106796 + each * 86_400_000) for each in range(40)]
     write_input(folder, songs, [[*plays, b"cut off"]])
-    for path in folder.rglob("*.json"):
-        client.upload_file(str(path), "source", f"in/{path.relative_to(folder)}")
-    config = s3.config(tmp_path_factory.mktemp("config"), INPUT, OUTPUT, endpoint=recorder.endpoint)
-    # executors of their own, as on EMR, write to S3 themselves
+    upload_folder(client, folder, "source", "in/")
     env = {
         "PYSPARK_SUBMIT_ARGS": "--master local-cluster[1,2,1024] pyspark-shell",
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
-    command = ["--config", config, "--max-rejected=0.1", "--songs-partition-by=year,artist_id"]
-    done = run_process(*command, cwd=folder, timeout=400, env=env)
+    with proxy(s3.endpoint, lambda *request: calls.update(fake_aws.calls_of(*request))) as store:
+        config = s3.config(folder, INPUT, OUTPUT, endpoint=store.endpoint)
+        command = ["--config", config, "--max-rejected=0.1", "--songs-partition-by=year,artist_id"]
+        done = run_process(*command, cwd=folder, timeout=400, env=env, code=RUN)
     assert done.returncode == 0, done.stderr[-3000:]
-    listed = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    keys = [item["Key"] for page in listed for item in page["Contents"]]
+    keys = keys_below(client, BUCKET, "")
     objects = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
-    return SimpleNamespace(calls=recorder.calls, objects=objects)
+    return SimpleNamespace(calls=calls, objects=objects)
 
 
 # service models are parsed once for all sessions

@@ -1,11 +1,8 @@
 """AWS for the tests: requests on S3 written down, and the template on ministack."""
 
 import gzip
-import http.client
-import http.server
 import json
 import shlex
-import threading
 import time
 import urllib.parse
 from fnmatch import fnmatchcase
@@ -114,44 +111,6 @@ def grants(policy: dict):
         for action in as_list(statement["Action"]):
             for resource in as_list(statement["Resource"]):
                 yield {**statement, "Action": action, "Resource": resource}
-
-
-class Recorder(http.server.ThreadingHTTPServer):
-    """Passes requests on to an S3 server and keeps what IAM would be asked for each."""
-
-    def __init__(self, endpoint: str):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.calls = set()
-        self.onward = urllib.parse.urlsplit(endpoint).netloc
-        self.endpoint = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def handle_any(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.calls.update(calls_of(self.command, self.path, self.headers, body))
-        onward = http.client.HTTPConnection(self.server.onward, timeout=60)
-        headers = {name: self.headers[name] for name in self.headers if name.lower() != "expect"}
-        onward.request(self.command, self.path, body, headers)
-        answer = onward.getresponse()
-        content = answer.read()
-        self.send_response_only(answer.status, answer.reason)
-        length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                self.send_header(name, value)
-        self.send_header("Content-Length", length or 0)
-        self.end_headers()
-        self.wfile.write(content)
-        onward.close()
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
-
-    def log_message(self, *arguments):
-        pass
 
 
 def template() -> dict:

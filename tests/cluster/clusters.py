@@ -89,19 +89,16 @@ class Cluster:
     def __init__(self, folder: Path):
         self.folder, self.daemons = folder, []
         self.environment = {**os.environ, "SPARK_HOME": SPARK_HOME, "SPARK_LOCAL_IP": "127.0.0.1"}
-        java = Path(
-            shutil.which("java", path=f"{os.environ.get('JAVA_HOME', '')}/bin:{os.environ['PATH']}")
-        ).resolve()
+        search = f"{os.environ.get('JAVA_HOME', '')}/bin:{os.environ['PATH']}"
+        java = Path(shutil.which("java", path=search)).resolve()
         self.environment["JAVA_HOME"] = str(java.parents[1])
         for name in ("SPARK_CONF_DIR", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
             self.environment.pop(name, None)
 
     def start(self, name: str, *command: str) -> None:
         log = (self.folder / f"{name}.log").open("w")
-        daemon = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=self.folder, env=self.environment
-        )
-        self.daemons.append(daemon)
+        options = {"stdout": log, "stderr": log, "cwd": self.folder, "env": self.environment}
+        self.daemons.append(subprocess.Popen(command, **options))
 
     def stop(self) -> None:
         for daemon in reversed(self.daemons):
@@ -148,9 +145,8 @@ class Yarn(Cluster):
             for name in "nn nn-http dn dn-http dn-ipc rm rm-http rms rmt rma nm nml nm-http".split()
         }
         self.web = f"http://{ports['rm-http']}/ws/v1/cluster"
-        self.names = (
-            f"http://{ports['nn-http']}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
-        )
+        beans = "Hadoop:service=NameNode,name=FSNamesystemState"
+        self.names = f"http://{ports['nn-http']}/jmx?qry={beans}"
         conf = folder / "conf"
         conf.mkdir()
         self.environment["HADOOP_CONF_DIR"] = str(conf)
@@ -210,29 +206,15 @@ class Yarn(Cluster):
                 for key, value in values.items()
             )
             (conf / f"{name}.xml").write_text(f"<configuration>{items}</configuration>")
-        pom, paths = ROOT / "tests" / "cluster" / "pom.xml", folder / "classpath"
-        maven = [
-            "mvn",
-            "-q",
-            "-B",
-            "-f",
-            pom,
-            f"-Dhadoop.version={HADOOP}",
-            "dependency:build-classpath",
-        ]
-        subprocess.run([*maven, "-DincludeScope=test", f"-Dmdep.outputFile={paths}"], check=True)
-        java = [
-            f"{self.environment['JAVA_HOME']}/bin/java",
-            "-Xmx384m",
-            *OPENS,
-            "-Djava.net.preferIPv4Stack=true",
-        ]
-        java += ["-XX:TieredStopAtLevel=1", "-cp", f"{conf}:{paths.read_text()}"]
-        subprocess.run(
-            [*java, DAEMONS["namenode"], "-format", "-nonInteractive"],
-            check=True,
-            capture_output=True,
-        )
+        paths = folder / "classpath"
+        maven = ["mvn", "-q", "-B", "-f", ROOT / "tests" / "cluster" / "pom.xml"]
+        maven += [f"-Dhadoop.version={HADOOP}", "dependency:build-classpath"]
+        maven += ["-DincludeScope=test", f"-Dmdep.outputFile={paths}"]
+        subprocess.run(maven, check=True)
+        java = [f"{self.environment['JAVA_HOME']}/bin/java", "-Xmx384m", "-XX:TieredStopAtLevel=1"]
+        java += [*OPENS, "-Djava.net.preferIPv4Stack=true", "-cp", f"{conf}:{paths.read_text()}"]
+        prepare = [*java, DAEMONS["namenode"], "-format", "-nonInteractive"]
+        subprocess.run(prepare, check=True, capture_output=True)
         for name, main in DAEMONS.items():
             self.start(name, *java, main)
         wait_for("HDFS", lambda: self.ask(self.names)["beans"][0]["NumLiveDataNodes"] == 1)
@@ -253,11 +235,8 @@ class Yarn(Cluster):
         return len(found["appAttempts"]["appAttempt"])
 
     def drivers(self) -> list[int]:
-        return pids(
-            "org.apache.spark.deploy.yarn.ApplicationMaster",
-            self.mark,
-            f"{self.environment['JAVA_HOME']}/bin/java",
-        )
+        java = f"{self.environment['JAVA_HOME']}/bin/java"
+        return pids("org.apache.spark.deploy.yarn.ApplicationMaster", self.mark, java)
 
     def driver_logs(self) -> str:
         """What the drivers of the newest application wrote."""
@@ -271,41 +250,15 @@ class Standalone(Cluster):
     def __init__(self, folder: Path):
         super().__init__(folder)
         port, worker, web = free_port(), free_port(), free_port()
-        self.master, self.mark, self.settings = (
-            f"spark://127.0.0.1:{port}",
-            f"127.0.0.1:{worker}",
-            {},
-        )
-        master = [
-            "org.apache.spark.deploy.master.Master",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--webui-port",
-            str(web),
-        ]
-        self.start("master", f"{SPARK_HOME}/bin/spark-class", *master)
-        slots = [
-            "--cores",
-            "2",
-            "--memory",
-            "2g",
-            "--webui-port",
-            str(free_port()),
-            "--work-dir",
-            str(folder / "work"),
-        ]
-        work = [
-            "org.apache.spark.deploy.worker.Worker",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(worker),
-            *slots,
-            self.master,
-        ]
-        self.start("worker", f"{SPARK_HOME}/bin/spark-class", *work)
+        self.master = f"spark://127.0.0.1:{port}"
+        self.mark = f"127.0.0.1:{worker}"
+        self.settings = {}
+        spark_class = f"{SPARK_HOME}/bin/spark-class"
+        master = f"--host 127.0.0.1 --port {port} --webui-port {web}"
+        self.start("master", spark_class, "org.apache.spark.deploy.master.Master", *master.split())
+        work = f"--host 127.0.0.1 --port {worker} --webui-port {free_port()} --cores 2 --memory 2g"
+        work = [*work.split(), "--work-dir", str(folder / "work"), self.master]
+        self.start("worker", spark_class, "org.apache.spark.deploy.worker.Worker", *work)
 
         def is_up():
             with urllib.request.urlopen(f"http://127.0.0.1:{web}/json/", timeout=10) as answer:

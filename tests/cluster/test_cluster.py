@@ -11,7 +11,17 @@ import upload
 
 import etl
 from tests.cluster.clusters import Standalone, Yarn, kill, wait_for
-from tests.helpers import ROOT, all_tables, play, run_process, song, write_input
+from tests.helpers import (
+    ROOT,
+    all_tables,
+    download_folder,
+    keys_below,
+    play,
+    run_process,
+    song,
+    upload_folder,
+    write_input,
+)
 
 pytestmark = pytest.mark.cluster
 BUCKET = "cluster"
@@ -39,8 +49,7 @@ def lake(s3, tmp_path_factory):
     ]
     write_input(folder / "in", songs, days)
     write_input(folder / "bad", songs, [[b"{"] * 10 + days[0][:10]])
-    for path in folder.rglob("*.json"):
-        client.upload_file(str(path), BUCKET, str(path.relative_to(folder)))
+    upload_folder(client, folder, BUCKET)
     done = run_process("--input", folder / "in", "--output", folder / "output", cwd=folder)
     assert done.returncode == 0, done.stderr
     client.expected = all_tables(folder / "output")
@@ -71,29 +80,19 @@ def cluster(request):
     return request.getfixturevalue(request.param)
 
 
-def keys(lake, prefix):
-    pages = lake.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-    return [item["Key"] for page in pages for item in page.get("Contents", [])]
-
-
 def is_staged(lake, output):
     """Whether executors have begun to write a table."""
     return any(
         f"/{table}/" in key
-        for key in keys(lake, f"{output}/_etl/staging/")
+        for key in keys_below(lake, BUCKET, f"{output}/_etl/staging/")
         for table in etl.COLUMNS
     )
 
 
 def published(lake, output, folder):
     """The tables below a prefix of the bucket, as a reader sees them; nothing else is left."""
-    for key in keys(lake, f"{output}/"):
-        if not key.endswith("/"):
-            path = folder / "copy" / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lake.download_file(BUCKET, key, str(path))
-    assert not keys(lake, f"{output}/_etl/staging/")
-    return all_tables(folder / "copy" / output)
+    assert not keys_below(lake, BUCKET, f"{output}/_etl/staging/")
+    return all_tables(download_folder(lake, BUCKET, output, folder / "copy"))
 
 
 @pytest.fixture
@@ -101,10 +100,8 @@ def settings(s3, tmp_path):
     """Writes a dl.cfg into the test's folder, the working directory of spark-submit."""
 
     def write(source, output):
-        s3.config(tmp_path, f"s3://{BUCKET}/{source}", f"s3://{BUCKET}/{output}").rename(
-            tmp_path / "dl.cfg"
-        )
-        return str(tmp_path / "dl.cfg")
+        made = s3.config(tmp_path, f"s3://{BUCKET}/{source}", f"s3://{BUCKET}/{output}")
+        return str(made.rename(tmp_path / "dl.cfg"))
 
     return write
 
@@ -128,10 +125,10 @@ def test_in_client_mode_an_executor_that_is_killed_costs_no_row(cluster, lake, s
 def test_in_client_mode_refused_data_exit_with_3(cluster, lake, settings, tmp_path):
     output = f"refused-{type(cluster).__name__}".lower()
     code, out, _ = cluster.submit(ETL, "--config", settings("bad", output), cwd=tmp_path).ended()
-    assert (
-        code == 3 and "MAX_REJECTED = 0.01 allows less" in out
-    )  # to which spark-submit sends Python's stderr
-    assert keys(lake, f"{output}/_etl/quarantine/") and not keys(lake, f"{output}/songplays")
+    # spark-submit sends Python's stderr to its stdout
+    assert code == 3 and "MAX_REJECTED = 0.01 allows less" in out
+    assert keys_below(lake, BUCKET, f"{output}/_etl/quarantine/")
+    assert not keys_below(lake, BUCKET, f"{output}/songplays")
 
 
 def test_in_cluster_mode_the_driver_finds_the_dl_cfg_of_files(yarn, lake, settings, tmp_path):
@@ -149,9 +146,8 @@ def test_in_cluster_mode_a_bare_python_gets_its_packages_from_an_archive_and_err
     """As EMR Serverless runs it: packages come as zips, and nothing names Spark's home."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     (tmp_path / "packages.zip").write_bytes(upload.packages("X86_64"))
-    config = s3.config(tmp_path, "s3://no-such-source/in", f"s3://{BUCKET}/nothing").rename(
-        tmp_path / "dl.cfg"
-    )
+    config = s3.config(tmp_path, "s3://no-such-source/in", f"s3://{BUCKET}/nothing")
+    config = config.rename(tmp_path / "dl.cfg")
     settings = {
         "spark.pyspark.driver.python": tmp_path / "bare" / "bin" / "python",
         "spark.yarn.appMasterEnv.PYTHONPATH": "packages",
@@ -187,5 +183,5 @@ def test_in_cluster_mode_refused_data_exit_with_1_and_a_second_attempt_does_no_h
     ).ended()
     assert (code, yarn.attempts()) == (1, 2)
     assert yarn.driver_logs().count("MAX_REJECTED = 0.01 allows less") == 2
-    assert not [key for key in keys(lake, "refused-twice/") if "/_etl/" not in key]
-    assert not keys(lake, "refused-twice/_etl/staging/")
+    assert not [key for key in keys_below(lake, BUCKET, "refused-twice/") if "/_etl/" not in key]
+    assert not keys_below(lake, BUCKET, "refused-twice/_etl/staging/")

@@ -8,12 +8,11 @@ import pyarrow
 import pyarrow.parquet
 
 from tests.helpers import song
-from tests.lines import LOG_LINES, SONG_LINES, H, P
+from tests.lines import H, P
 
 SONG = b'{"song_id":"SO1","title":"River","artist_id":"AR1","artist_name":"Foxes","duration":200.5}'
 TS = b"1541106106796"
 LINES = {
-    **LOG_LINES,
     "a non-breaking blank": ("\u00a0".encode(), "malformed"),
     "a zero-width blank": ("\u200b".encode(), "malformed"),
     "a form feed": (b"\x0c", "malformed"),
@@ -50,7 +49,6 @@ LINES = {
     "a number that ends with a point": (P.replace(b"200.5", b"200."), "malformed"),
     "a number with a blank": (P.replace(b"200.5", b"200 5"), "malformed"),
     "a number with a thousands comma": (P.replace(b"200.5", b"1,200.5"), "malformed"),
-    "a number with a letter": (P.replace(b"200.5", b"200.5f"), "malformed"),
     "minus alone": (P.replace(b"200.5", b"-"), "malformed"),
     "minus zero": (P.replace(b"200.5", b"-0.0"), "play"),
     "a length with an exponent": (P.replace(b"200.5", b"2.005e2"), "play"),
@@ -88,18 +86,9 @@ LINES = {
     "nested 100,000 deep": (P[:-1] + b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "play"),
     "opened 100,000 times and never closed": (b"[" * 100_000, "malformed"),
 }
-# of these a file each
-HUGE = {
-    "a line of ten million characters": (P[:-1] + b',"x":"' + b"a" * 10_000_000 + b'"}', "play"),
-    "ten million blanks": (b" " * 10_000_000, "blank"),
-    "text of 25 MB": (P[:-1] + b',"song":"' + b"a" * 25_000_000 + b'"}', "play"),
-    "ten million characters of no JSON": (b"x" * 10_000_000, "malformed"),
-}
 RECORDS = {
-    **SONG_LINES,
     "an event among songs": (P, "invalid"),
     "a list of songs": ([song(), song()], "malformed"),
-    "duration NaN": (SONG.replace(b"200.5", b"NaN"), "malformed"),
     "duration beyond DOUBLE": (SONG.replace(b"200.5", b"1e400"), "malformed"),
     "artist_name as a list": (song(artist_name=["Foxes"]), "record"),
     "year as a boolean": (song(year=True), "malformed"),
@@ -132,9 +121,7 @@ FILES = {
     "a BOM": (b"\xef\xbb\xbf" + P + b"\n" + P, {"play": 2}),
     "a BOM and CRLF": (b"\xef\xbb\xbf" + P + b"\r\n", {"play": 1}),
     "a BOM twice": (b"\xef\xbb\xbf" * 2 + P, {"malformed": 1}),
-    "a BOM on the second line": (P + b"\n\xef\xbb\xbf" + P, {"play": 1, "malformed": 1}),
     "UTF-16": (UTF16, {"malformed": lines_of(UTF16)}),
-    "UTF-16, big-endian": (P.decode().encode("utf-16-be"), {"malformed": 1}),
     "UTF-32": (P.decode().encode("utf-32"), {"malformed": 1}),
     "UTF-7": (P.decode().encode("utf-7") + b"+", {"malformed": 1}),
     "gzip": (ZIP, {"malformed": lines_of(ZIP)}),
@@ -144,6 +131,7 @@ FILES = {
     "pretty-printed": (P.replace(b",", b",\n"), {"malformed": P.count(b",") + 1}),
     "one array": (b"[\n" + P + b",\n" + P + b"\n]", {"malformed": 3, "play": 1}),
     "two files glued together": (P + P + b"\n" + P, {"malformed": 1, "play": 1}),
+    "a line of 25 MB": (P[:-1] + b',"song":"' + b"a" * 25_000_000 + b'"}', {"play": 1}),
     "cut off in a line": (P + b"\n" + P[:50], {"play": 1, "malformed": 1}),
     "cut off in a letter": (P + b"\n" + (H % b'"level":"\xc3'), {"play": 1, "malformed": 1}),
     "an error page": (b"<html><body>503</body></html>\n", {"malformed": 1}),

@@ -84,7 +84,7 @@ class Location:
         part = data[: len(data) // self.world.chance.choice((2, len(data)))] if is_local else data
 
         def act():
-            is_new = key not in self.files or self.world.overwrites
+            is_new = key not in self.files
             if is_new:
                 self.world.put(key, part, run)
             return is_new
@@ -165,7 +165,7 @@ class Process(greenlet):
         if LOST in self.said and not world.had_accident:
             raise Broken(f"{self.name} says that a file {LOST}, and nothing was lost")
         # files that are lost after its last look are for the next run to find
-        is_sure = world.hit <= self.looked and not world.overwrites
+        is_sure = world.hit <= self.looked
         if self.code == 0 and self.version and is_sure:
             made = [number for number, version in world.commits if version >= self.version]
             is_superseded = len(made) > 1 or world.had_accident
@@ -183,8 +183,6 @@ class World:
         self.copies = list(copies)
         self.files = dict(copies[-1])
         self.is_local = False
-        # a store that takes no notice of If-None-Match
-        self.overwrites = False
         self.running = []
         self.is_traced = False
         newest = self.newest()

@@ -48,21 +48,6 @@ def test_no_schedule_of_a_million_breaks_a_promise(job, copies):
     search(job, copies, range(SCHEDULES, SCHEDULES + 1_000_000))
 
 
-def test_on_a_store_that_overwrites_runs_at_once_never_all_end_well_with_wrong_rows(job, copies):
-    for seed in range(1000):
-        world = World(job, seed, copies)
-        world.overwrites = True
-        # a commit that is written over is as good as lost
-        world.accident_happened()
-        world.patience = world.chance.choice((0.5, 0.9, 0.98))
-        world.growth = 0.5
-        runs = [world.start(f"run {name}") for name in "abc"]
-        world.go()
-        is_right = len(world.found) == 1 and world.is_whole
-        assert is_right or any(run.code == 1 for run in runs), seed
-        assert mend(world) == 1, seed
-
-
 # ── Each request, one after the other ──
 
 

@@ -1,15 +1,12 @@
 """One identity, endpoint and region for every client, whatever the environment says."""
 
-import os
 import re
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
 import etl
-from tests.faults.proxy import bad_store
 from tests.helpers import ASTRAY, KEY, NOWHERE, SECRET
+from tests.proxy import proxy
 
 PROFILE = f"""
 aws_access_key_id = AKIAWRONG
@@ -30,7 +27,7 @@ def store(s3):
     """A server that keeps the headers of each request, and does what it asks for."""
     s3.bucket("clients")
     asked = []
-    with bad_store(s3.endpoint, lambda _, __, headers, ___: asked.append(headers)) as server:
+    with proxy(s3.endpoint, lambda _, __, headers, ___: asked.append(headers)) as server:
         server.asked = asked
         yield server
 
@@ -52,7 +49,7 @@ def lake(s3, store, tmp_path):
 def test_no_variable_and_no_profile_leads_a_client_astray(
     main, s3, store, lake, monkeypatch, tmp_path, profile
 ):
-    """obstore lists, reads and creates, boto3 deletes, and Hadoop is told the same."""
+    """obstore lists, reads and writes, boto3 deletes, and Hadoop is told the same."""
     (tmp_path / "aws").write_text(f"[{profile}]{PROFILE}")
     for name, value in ASTRAY.items():
         monkeypatch.setenv(name, value)
@@ -66,7 +63,9 @@ def test_no_variable_and_no_profile_leads_a_client_astray(
     assert location.list("") == {"a": 4}
     assert location.read("a") == b"rows"
     location.delete("a")
-    location.write("b/c", b"rows")
+    # more than goes into one request
+    location.write("b/c", b"rows" * 3_000_000)
+    assert location.list("b") == {"b/c": 12_000_000}
     location.delete_tree("b")
     assert location.list("") == {}
     assert len(store.asked) >= 8
@@ -143,84 +142,42 @@ def test_a_store_out_of_reach_is_blamed_on_its_own_location(main, monkeypatch, t
         assert result.error.startswith("etl.py: s3a://udacity-dend: ")
 
 
+# S3's code -> what the hint says
 ANSWERS = {
-    "a redirect without a Location": (301, "PermanentRedirect", "[AWS] REGION"),
-    "another region": (400, "AuthorizationHeaderMalformed", "[AWS] REGION"),
-    "a region that wants its own endpoint": (
-        400,
-        "IllegalLocationConstraintException",
-        "[AWS] REGION",
-    ),
-    "a clock that is wrong": (403, "RequestTimeTooSkewed", "clock"),
-    "an identity that may not": (403, "AccessDenied", "INPUT"),
-    "an expired token": (400, "ExpiredToken", "sign in again"),
-    "an unknown key": (403, "InvalidAccessKeyId", "[AWS] KEY"),
-    "a bucket that is not there": (404, "NoSuchBucket", "bucket"),
-    "an error without a hint": (400, "KMS.DisabledException", "KMS.DisabledException"),
+    # a redirect without a Location
+    "PermanentRedirect": "[AWS] REGION",
+    "AuthorizationHeaderMalformed": "[AWS] REGION",
+    # a region that wants its own endpoint
+    "IllegalLocationConstraintException": "[AWS] REGION",
+    "RequestTimeTooSkewed": "clock",
+    "AccessDenied": "INPUT",
+    "ExpiredToken": "sign in again",
+    "InvalidAccessKeyId": "[AWS] KEY",
+    "NoSuchBucket": "bucket",
+    "KMS.DisabledException": None,
 }
 
 
-@pytest.fixture
-def answering():
-    """Starts a server that answers as S3 does of a bucket in us-west-2; returns its URL."""
-    servers = []
-
-    def start(status, code, region="any"):
-        """It answers requests for this region with an error, and lists nothing for others."""
-        error = f"<Error><Code>{code}</Code><Message>in words</Message></Error>"
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self):
-                is_error = region == "any" or f"/{region}/" in self.headers["Authorization"]
-                xml = error if is_error else "<ListBucketResult></ListBucketResult>"
-                self.send_response(status if is_error else 200)
-                self.send_header("Content-Length", str(len(xml)))
-                self.send_header("x-amz-bucket-region", "us-west-2")
-                self.end_headers()
-                self.wfile.write(xml.encode())
-
-            do_HEAD = do_PUT = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Answer))
-        Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("code", ANSWERS)
 @pytest.mark.parametrize("setting", ["INPUT", "OUTPUT"])
-def test_an_error_of_s3_is_quoted_with_a_hint_for_its_code(
-    main, answering, tmp_path, name, setting
-):
-    status, code, hint = ANSWERS[name]
-    os.makedirs(tmp_path / "in" / "song_data")
+def test_an_error_of_s3_is_quoted_with_a_hint_for_its_code(main, s3, tmp_path, code, setting):
+    (tmp_path / "in" / "song_data").mkdir(parents=True)
     places = {"INPUT": "in", "OUTPUT": "output", setting: "s3://bucket/x"}
-    (tmp_path / "dl.cfg").write_text(
-        f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\nREGION = us-east-1\n"
-        f"ENDPOINT = {answering(status, code)}\n"
-        f"[DATA]\nINPUT = {places['INPUT']}\nOUTPUT = {places['OUTPUT']}\n"
-    )
-    result = main()
-    assert result.code == (1 if hint == code else 2), result.err
+    with proxy(s3.endpoint, lambda *_: code, region="us-west-2") as store:
+        result = main("--config", s3.config(tmp_path, *places.values(), store.endpoint))
+    hint = ANSWERS[code]
+    assert result.code == (2 if hint else 1), result.err
     assert result.error.startswith("etl.py: s3a://bucket/x: ")
-    assert code in result.error and hint in result.error
+    assert code in result.error and (hint or "") in result.error
     assert KEY not in result.err and SECRET not in result.err
 
 
-def test_a_bucket_in_another_region_than_region_says_is_reached_there(main, answering, tmp_path):
-    url = answering(301, "PermanentRedirect", region="us-east-1")
-    (tmp_path / "dl.cfg").write_text(
-        f"[AWS]\nKEY = {KEY}\nSECRET = {SECRET}\nREGION = us-east-1\nENDPOINT = {url}\n"
-    )
-    settings = etl.read_settings(["--input", "in", "--output", "s3://bucket/x"])
-    location = etl.open_location(settings.output, settings)
-    assert location.list("songs") == {}
+def test_a_bucket_in_another_region_than_region_says_is_reached_there(main, s3, lake):
+    def choose(method, path, headers, body):
+        return "PermanentRedirect" if "/us-east-1/" in headers["Authorization"] else None
+
+    with proxy(s3.endpoint, choose, region="us-west-2") as store:
+        location, settings = lake(store.endpoint)
+        assert location.list("songs") == {}
     options = etl.s3a_options([location.bucket], settings)
-    assert options["fs.s3a.bucket.bucket.endpoint.region"] == "us-west-2"
+    assert options["fs.s3a.bucket.clients.endpoint.region"] == "us-west-2"

@@ -1,7 +1,6 @@
 """What is wrong is said in one line that names the thing; a traceback is kept for bugs."""
 
 import ast
-import io
 import os
 import signal
 import subprocess
@@ -122,25 +121,6 @@ def test_a_bug_is_one_line_and_its_traceback_is_in_the_summary_and_with_verbose_
     verbose = job(tmp_path / "in", "--verbose")
     assert "in songs_table" in verbose.err
     assert verbose.err.splitlines()[-1] == result.error
-
-
-class OutStream(io.TextIOBase):
-    """As a notebook replaces stdout and stderr: they can write, and not much else."""
-
-    def __init__(self):
-        self.text = ""
-
-    def write(self, text):
-        self.text += text
-
-
-def test_a_notebook_can_run_the_job(quick, monkeypatch):
-    out, err = OutStream(), OutStream()
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
-    code = etl.main(["--input", "in", "--output", "output"])
-    assert (code, err.text) == (0, "")
-    assert "The tables are in " in out.text
 
 
 def test_a_session_that_is_there_is_used_and_left_running(job, spark, tmp_path):

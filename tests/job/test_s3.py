@@ -1,7 +1,6 @@
 """Whole runs through S3A, obstore and boto3 against an S3 server that checks signatures."""
 
 import json
-from unittest.mock import MagicMock
 
 import pytest
 
@@ -12,11 +11,13 @@ from tests.helpers import (
     KEY,
     SAMPLE,
     SECRET,
-    all_tables,
+    check_tables,
+    download_folder,
     files_below,
     play,
     run_process,
     song,
+    upload_folder,
 )
 
 # runs the job once for each group of flags, with one Java; the last one without credentials
@@ -35,28 +36,8 @@ sys.exit(0 if codes == [0, 0, 0] else f"exit codes: {codes}")
 @pytest.fixture(scope="module")
 def lake(s3):
     client = s3.bucket("music")
-    for path in SAMPLE.rglob("*.json"):
-        client.upload_file(str(path), "music", f"_in/{path.relative_to(SAMPLE)}")
+    upload_folder(client, SAMPLE, "music", "_in/")
     return client
-
-
-def keys(client, prefix):
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket="music", Prefix=prefix)
-    return [item["Key"] for page in pages for item in page.get("Contents", [])]
-
-
-def download(client, prefix, folder):
-    """Copies everything below a prefix of the bucket to a folder."""
-    for key in keys(client, prefix):
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file("music", key, str(path))
-    return folder / prefix.rstrip("/")
-
-
-def check_tables(output, expected):
-    for table, rows in all_tables(output).items():
-        assert rows == sorted(expected.tables[table], key=repr), table
 
 
 def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake, tmp_path):
@@ -65,6 +46,8 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
     The environment would lead each client astray, and the prefix begins with `_`.
     """
     config = s3.config(tmp_path, "s3://music/_in", "s3a://music/out")
+    odd = json.dumps(song(artist_id="AR:2 é#")).encode()
+    lake.put_object(Bucket="music", Key="_in/song_data/odd.json", Body=odd)
     longest = "/".join(["_in/log_data", *["é" * 100] * 4, "x" * 200 + ".json"])
     lake.put_object(Bucket="music", Key=longest, Body=b"not JSON")
     lake.put_object(Bucket="music", Key="_in/log_data/_a=b/hidden.json", Body=b"not JSON")
@@ -78,7 +61,7 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
     log.mkdir()
     events = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir=file://{log}"
     nobody = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
-    flags = ["--config", str(config)]
+    flags = ["--config", str(config), "--songs-partition-by", "year,artist_id"]
     runs = [
         flags,
         flags,
@@ -95,9 +78,9 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing to do: commit 1" in done.stdout
     assert "not a JSON object, first in log_data/éé" in done.stderr
-    copy = download(lake, "out/", tmp_path / "copy")
-    contents = [reference.read_dataset(SAMPLE, name)[0] for name in ("song_data", "log_data")]
-    check_tables(copy, reference.derive(contents[0], [*contents[1], b"not JSON"]))
+    copy = download_folder(lake, "music", "out", tmp_path / "copy")
+    songs, logs = [reference.read_dataset(SAMPLE, name)[0] for name in ("song_data", "log_data")]
+    check_tables(copy, reference.derive([*songs, odd], [*logs, b"not JSON"]))
     assert not list(copy.glob("_etl/staging/*"))
     written = [content for content, _ in files_below(copy).values()]
     written += [content for content, _ in files_below(log).values()]
@@ -108,26 +91,6 @@ def test_the_sample_through_s3_has_its_right_rows_and_no_secret_is_kept(s3, lake
         tmp_path / "local",
         reference.derive([json.dumps(song()).encode()], [json.dumps(play()).encode()]),
     )
-
-
-def test_files_that_go_by_way_of_a_local_folder_keep_their_names_and_bytes(s3, lake, tmp_path):
-    config = s3.config(tmp_path, "s3://music/in", "s3://music/by")
-    settings = etl.read_settings(["--config", str(config)])
-    run = etl.Run(settings)
-    run.lake = etl.open_location(settings.output, settings)
-    run.scratch = etl.Location(f"file://{tmp_path}", etl.LocalStore(tmp_path))
-    names = [
-        "artist_id=AR%3A1/part-0.parquet",
-        "artist_id=AR 2é#/part-1.parquet",
-        "_SUCCESS",
-        ".part-0.parquet.crc",
-    ]
-    for name in names:
-        path = tmp_path / "songs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"rows" * 3_000_000)
-    etl.write(run, MagicMock(), "parquet", "songs", [])
-    assert run.lake.list("songs") == {f"songs/{name}": 12_000_000 for name in names[:2]}
 
 
 def test_folder_markers_are_no_input_and_only_the_newest_version_of_an_object_is(

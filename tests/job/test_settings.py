@@ -1,12 +1,11 @@
 """Settings: command line, then dl.local.cfg, then dl.cfg; what is wrong is said in one line."""
 
-import configparser
 import os
 
 import pytest
 
 import etl
-from tests.helpers import KEY, ROOT, SAMPLE, SECRET, run_process
+from tests.helpers import KEY, SAMPLE, SECRET, run_process
 
 
 @pytest.fixture
@@ -217,15 +216,6 @@ def test_a_config_that_cannot_be_read_is_named(settings, tmp_path):
         with pytest.raises(etl.Stop, match=f"{name} cannot be read as text") as stop:
             settings(DATA, "--config", name)
         assert stop.value.code == 2
-
-
-def test_the_shipped_dl_cfg_has_empty_keys_and_dl_local_cfg_is_ignored_by_git():
-    shipped = configparser.ConfigParser(interpolation=None)
-    shipped.read_string((ROOT / "dl.cfg").read_text())
-    aws = [name for name, (section, _, _) in etl.RULES.items() if section == "AWS"]
-    assert dict(shipped["AWS"]) == {name.lower(): "" for name in aws}
-    assert shipped["DATA"]["INPUT"] == "data/sample"
-    assert "dl.local.cfg" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_importing_etl_py_does_nothing(tmp_path):

@@ -7,29 +7,18 @@ from tests.helpers import play, rows_of, song, write_input
 from tests.lines import LOG_LINES, SONG_LINES, P
 
 
-def classes(stage, json_lines, cases):
-    """Class by case name, all in one frame: a query for each would take minutes."""
+@pytest.mark.parametrize(
+    ("stage", "cases"),
+    [
+        (stage_events, LOG_LINES),
+        (stage_songs, SONG_LINES),
+    ],
+)
+def test_each_line_ends_in_its_class(json_lines, stage, cases):
+    """All in one frame: a query for each would take minutes."""
     staged = stage(json_lines(*(line for line, _ in cases.values())))
-    return dict(zip(cases, [row["class"] for row in staged.collect()]))
-
-
-@pytest.fixture(scope="module")
-def found_classes():
-    return {}
-
-
-@pytest.mark.parametrize("name", LOG_LINES)
-def test_log_line(name, json_lines, found_classes):
-    if "log" not in found_classes:
-        found_classes["log"] = classes(stage_events, json_lines, LOG_LINES)
-    assert found_classes["log"][name] == LOG_LINES[name][1]
-
-
-@pytest.mark.parametrize("name", SONG_LINES)
-def test_song_record(name, json_lines, found_classes):
-    if "song" not in found_classes:
-        found_classes["song"] = classes(stage_songs, json_lines, SONG_LINES)
-    assert found_classes["song"][name] == SONG_LINES[name][1]
+    found = dict(zip(cases, [row["class"] for row in staged.collect()]))
+    assert found == {name: kind for name, (_, kind) in cases.items()}
 
 
 def test_text_is_kept_as_written_and_empty_text_is_null(json_lines):

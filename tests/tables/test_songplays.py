@@ -106,15 +106,6 @@ def test_what_the_tables_do_not_use_makes_no_other_play(songplays):
     assert songplays(*events).count() == 1
 
 
-def test_of_several_contents_the_smallest_is_kept_null_last(songplays):
-    events = [
-        play(location=None),
-        play(location="Zürich"),
-        play(location="Oakland, CA"),
-    ]
-    assert rows_of(songplays(*events), "location") == [("Oakland, CA",)]
-
-
 def test_the_copies_of_a_play_are_one_songplay_conflicts_once_each_and_duplicates(copies):
     found = copies(
         play(location=None),

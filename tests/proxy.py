@@ -1,4 +1,4 @@
-"""A bad S3 store: passes requests on to a good one, and now and then does something else."""
+"""An S3 server in front of another: it passes requests on, and now and then does something else."""
 
 import http.client
 import random
@@ -10,31 +10,42 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0} by the test</Message></Error>"
-STATUS = {"SlowDown": 503, "AccessDenied": 403, "ExpiredToken": 400, "NotImplemented": 501}
-OF_A_CONNECTION = ("connection", "content-length", "transfer-encoding", "expect")
+# of S3's error codes; of others it is 400
+STATUS = {
+    "SlowDown": 503,
+    "NotImplemented": 501,
+    "NoSuchBucket": 404,
+    "AccessDenied": 403,
+    "RequestTimeTooSkewed": 403,
+    "InvalidAccessKeyId": 403,
+    "PermanentRedirect": 301,
+}
+OF_A_CONNECTION = ("connection", "content-length", "transfer-encoding")
 
 
-class Proxy(BaseHTTPRequestHandler):
-    """One connection.  `choose` gets method, path, headers and body; it names a fate, or none."""
+class Handler(BaseHTTPRequestHandler):
+    """One connection.  `choose` gets method, path, headers and body, and may name a fate.
+
+    reset, lost   no answer; a lost one is that of a request that was passed on
+    cut           half of an answer
+    another       S3's error of this code
+    """
 
     protocol_version = "HTTP/1.1"
 
     def pass_on(self):
-        body = self.body()
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fate = self.server.choose(self.command, self.path, self.headers, body)
         if fate:
             self.server.fates[fate] += 1
         if fate == "reset":
             return self.reset()
-        if fate in STATUS:
-            error = ERROR.format(fate).encode()
-            return self.answer(STATUS[fate], {"Content-Type": "application/xml"}, error)
+        if fate not in (None, "lost", "cut"):
+            return self.answer(STATUS.get(fate, 400), {}, ERROR.format(fate).encode())
         status, headers, data = self.ask(body)
         if fate == "lost":
             return self.reset()
-        length = len(data)
-        if self.command == "HEAD":
-            length = headers.get("Content-Length")
+        length = headers.get("Content-Length") if self.command == "HEAD" else len(data)
         if fate == "cut" and data:
             self.answer(status, headers, data[: len(data) // 2], length)
             return self.reset()
@@ -42,25 +53,11 @@ class Proxy(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = pass_on
 
-    def body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        data = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            data += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return data
-
     def ask(self, body):
         store = http.client.HTTPConnection(self.server.store)
-        store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         # the Host too: it is signed
-        for name, value in self.headers.items():
-            if name.lower() not in OF_A_CONNECTION:
-                store.putheader(name, value)
-        store.putheader("Content-Length", str(len(body)))
-        store.endheaders(body)
+        headers = {name: self.headers[name] for name in self.headers if name.lower() != "expect"}
+        store.request(self.command, self.path, body, headers)
         answer = store.getresponse()
         data = answer.read()
         store.close()
@@ -71,6 +68,8 @@ class Proxy(BaseHTTPRequestHandler):
         for name, value in headers.items():
             if name.lower() not in OF_A_CONNECTION:
                 self.send_header(name, value)
+        if self.server.region:
+            self.send_header("x-amz-bucket-region", self.server.region)
         if status != 204:
             self.send_header("Content-Length", str(len(data) if length is None else length))
         self.end_headers()
@@ -100,11 +99,13 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def bad_store(endpoint: str, choose):
+def proxy(endpoint: str, choose, region: str = ""):
     """A server whose `endpoint` passes requests on; `fates` counts what it did instead."""
-    server = Server(("127.0.0.1", 0), Proxy)
+    server = Server(("127.0.0.1", 0), Handler)
     server.store = endpoint.removeprefix("http://")
     server.choose = choose
+    # of all buckets
+    server.region = region
     server.fates = Counter()
     server.endpoint = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -113,8 +114,8 @@ def bad_store(endpoint: str, choose):
     server.server_close()
 
 
-def at_random(fate: str, share: float, seed: int):
-    chance = random.Random(seed)
+def at_random(fate: str, share: float):
+    chance = random.Random(1)
     return lambda *_: fate if chance.random() < share else None
 
 
