@@ -44,7 +44,10 @@ def test_a_session_that_is_unknown_is_lowest(users):
 @pytest.mark.parametrize(
     ("winner", "other"),
     [
-        ({"sessionId": 8, "itemInSession": 0}, {"sessionId": 7, "itemInSession": 9}),
+        (
+            {"sessionId": 8, "itemInSession": 0, "level": "free"},
+            {"sessionId": 7, "itemInSession": 9, "level": "paid"},
+        ),
         ({"itemInSession": 1, "level": "free"}, {"itemInSession": 0, "level": "paid"}),
         ({"level": "paid", "firstName": "Ada"}, {"level": "free", "firstName": "Bea"}),
         ({"firstName": "Bea", "lastName": "Koch"}, {"firstName": "Ada", "lastName": "Lutz"}),
