@@ -1749,10 +1749,12 @@ OPTIONS = {
     "spark.ui.enabled": "false",
 }
 # Most of a run on little input is code that runs for the first time. Of 19 CPU seconds for the
-# sample, one compiler instead of two saves 5.5, and plans that are not compiled save 1.4.
+# sample, one compiler instead of two saves 5.5, plans that are not compiled save 1.4, and plans that
+# are not revised save 0.8.
 SMALL_RUN = {
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
 }
 # Java's compilers take a quarter of the CPU time of a million events. If code must run five times
 # as often before it is compiled, a run takes 56 CPU seconds instead of 59.
