@@ -1749,8 +1749,8 @@ OPTIONS = {
     "spark.ui.enabled": "false",
 }
 # Most of a run on little input is code that runs for the first time. Of 19 CPU seconds for the
-# sample, one compiler instead of two saves 5.5, plans that are not compiled save 1.4, and plans that
-# are not revised save 0.8.
+# sample, one compiler instead of two saves 5.5, plans that are not compiled save 1.4, and plans
+# that are not revised save 0.8.
 SMALL_RUN = {
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
