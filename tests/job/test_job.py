@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import shlex
+import struct
 import subprocess
 import sys
 import threading
@@ -22,12 +23,13 @@ from tests.helpers import ROOT, SAMPLE, Result, check_tables
 def first_run(tmp_path_factory):
     """The README's command on the sample, in India, with a terminal behind stderr alone.
 
-    And with an archive of Java's classes that is damaged.
+    And with an archive of classes that another Java wrote.
     """
     folder = tmp_path_factory.mktemp("first")
     archive = folder / "cache" / Path(pyspark.__file__).relative_to("/").with_name("sparkify.jsa")
     archive.parent.mkdir(parents=True)
-    archive.write_bytes(b"damaged")
+    # the magic number of an archive, a checksum, and a version that no Java has
+    archive.write_bytes(struct.pack("<III", 0xF00BABA8, 0, 1) + bytes(4096))
     env = {"TZ": "Asia/Kolkata", "COLUMNS": "80", "PYTHONPYCACHEPREFIX": str(folder / "cache")}
     here, there = pty.openpty()
     said = []
