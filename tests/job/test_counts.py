@@ -160,6 +160,21 @@ def test_an_object_that_changes_during_the_run_stops_it(quick, monkeypatch, chan
     assert table_files(result.output) == {}
 
 
+def test_a_song_that_is_deleted_before_it_is_read_stops_the_run(quick, monkeypatch):
+    key = "song_data/A/TR00000.json"
+    list_input = etl.list_input
+
+    def meddle(run):
+        manifest = list_input(run)
+        os.remove(quick.source / key)
+        return manifest
+
+    monkeypatch.setattr(etl, "list_input", meddle)
+    result = quick()
+    assert result.code == 1
+    assert f"INPUT changed during the run: {key}; run again; nothing is published" in result.error
+
+
 def test_a_log_object_that_appears_during_the_run_waits_for_the_next(job, tmp_path, monkeypatch):
     write_input(tmp_path / "in", [song()], [plays(3)])
     process_log_data = etl.process_log_data
