@@ -1019,6 +1019,8 @@ def pack_lines(source: Location, item: InputObject) -> bytes:
         data = source.read(item.key)
     except FileNotFoundError:
         raise input_changed(source, item.key) from None
+    if len(data) != item.size:
+        raise input_changed(source, item.key)
     if item.key.lower().endswith(".gz"):
         try:
             data = gzip.decompress(data)
