@@ -37,7 +37,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import textwrap
 import threading
 import time
 import traceback
@@ -48,7 +47,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import cache, reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -188,14 +187,14 @@ SONG_CLASSES = {
 def run_job(run: Run) -> None:
     """One run, in the order that lets runs overlap and lets any of them be killed."""
     settings = run.settings
-    with run.step("begin", "Checking OUTPUT", settings.output):
+    with run.step("begin", f"Checking OUTPUT {settings.output}"):
         if settings.output.startswith("s3") or not settings.dry_run:
             run.lake = open_location(settings.output, settings)
         if not settings.dry_run:
             newest, wrong = reconcile(run.lake)
             # taken before INPUT is listed: a run that commits on top has seen a newer INPUT
-            run.number = next_number(run.lake, wrong)
-    with run.step("list", "Listing INPUT", settings.input):
+            run.number = max([0, *commit_numbers(run.lake), *map(number_of, wrong)]) + 1
+    with run.step("list", f"Listing INPUT {settings.input}"):
         run.source = open_location(settings.input, settings)
         run.manifest = list_input(run)
     if settings.dry_run:
@@ -203,32 +202,32 @@ def run_job(run: Run) -> None:
         return
     if wrong:
         warn(f"{run.lake.name}: {wrong[0]} is lost or damaged; this run replaces it")
-    run.made_from = fingerprint(run)
-    is_current = all(newest.get(name) == value for name, value in run.made_from.items())
+    made_from = fingerprint(run)
+    is_current = made_from.items() <= newest.items()
     if is_current and not wrong and not settings.force:
         say(f"Nothing to do: commit {newest['commit']} has the same input, settings and code.")
         say(f"The tables are in {run.lake.name}. To rebuild them, add --force.")
         show_next_steps(run)
         return
     # Java starts while the songs arrive: saves 1.4 s for 15,000 local songs, 5 s on S3
-    where = run.source.name
-    with run.step("songs", "Reading songs and starting Spark", where), ThreadPoolExecutor() as pool:
-        packing = pool.submit(pack_objects, run, "song_data", run.manifest["song_data"])
-        spark = start_spark(run)
-        packing.result()
-    with run.step("tables", "Building the tables", "Spark"), ThreadPoolExecutor() as pool:
+    # in a thread, because in the main one Spark would take Ctrl-C for itself
+    with run.step("songs", "Reading songs and starting Spark"), ThreadPoolExecutor() as pool:
+        starting = pool.submit(start_spark, run, SparkSession.getActiveSession())
+        pack_objects(run, "song_data", run.manifest["song_data"])
+        spark = starting.result()
+    with run.step("tables", "Building the tables"), ThreadPoolExecutor() as pool:
         songs = pool.submit(process_song_data, spark, run)
         plays, counts = process_log_data(spark, run)
         song_records, run.summary["songs"] = songs.result()
         run.summary["events"] = counts | process_plays(run, plays, song_records)
-    with run.step("audit", "Auditing the tables", "Spark"):
+    with run.step("audit", "Auditing the tables"):
         # listed before they are read: a file that is lost later stops the audit or the commit
         files = staged_files(run)
         audit(spark, run)
-    with run.step("commit", "Checking that INPUT did not change", settings.input):
+    with run.step("commit", "Checking that INPUT did not change"):
         check_unchanged(run)
-    with run.step("publish", "Publishing", settings.output):
-        make_commit(run, files)
+    with run.step("publish", f"Publishing to {settings.output}"):
+        make_commit(run, made_from, files)
         publish(run)
 
 
@@ -251,10 +250,14 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
     stage_table(run, "artists", artists_table(song_records))
     records = song_records.count()
     songs = run.summary["tables"]["songs"]["rows"]
-    counts = {name: classes[name] for name in ("malformed", "invalid")}
-    counts |= {"records": classes.total(), "songs": songs, "variant": records - songs}
-    counts["duplicate"] = classes["record"] - records
-    return song_records, counts
+    return song_records, {
+        "records": classes.total(),
+        "songs": songs,
+        "variant": records - songs,
+        "duplicate": classes["record"] - records,
+        "invalid": classes["invalid"],
+        "malformed": classes["malformed"],
+    }
 
 
 def process_log_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str, int]]:
@@ -282,14 +285,19 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
     """
     matched = match_plays(plays, song_records).repartition(*DAY)
     outcomes = Observation()
-    deduped = observe_outcomes(dedupe_plays(matched), outcomes)
+    deduped = dedupe_plays(matched).observe(
+        outcomes,
+        F.expr("count_if(outcome = 'songplays') AS songplays"),
+        F.expr("count_if(outcome = 'duplicate') AS duplicate"),
+        F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
+        F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
+        F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
+    )
     stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
     counts = outcomes.get
-    first, last = counts.pop("first_conflict"), counts.pop("last_conflict")
     if counts["key_conflict"]:
-        # Spark writes one table at a time, so these plays are deduplicated once more
-        span = plays.where(F.col("ts").between(first, last))
-        conflicts = dedupe_plays(span).where(F.col("outcome") == "key_conflict")
+        # Spark writes one table at a time, so plays are deduplicated once more
+        conflicts = dedupe_plays(plays).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
     return counts
 
@@ -299,9 +307,6 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
 # what every line is parsed with; the limits of Spark's parser are lifted, because JSON has none
 JSON_OPTIONS = {
     "columnNameOfCorruptRecord": "misfit",
-    "mode": "PERMISSIVE",
-    # Python's json writes NaN
-    "allowNonNumericNumbers": "true",
     "allowSingleQuotes": "false",
     "maxStringLen": str(2**31 - 1),
     "maxNestingDepth": str(2**31 - 1),
@@ -365,37 +370,31 @@ def key_of(source: Location, uri: str) -> str:
     return unquote(urlsplit(uri).path).removeprefix(f"{source.path}/")
 
 
-def parse_lines(lines: DataFrame, fields: str, coordinates: tuple[str, ...] = ()) -> DataFrame:
-    """Adds `record`, the line's JSON object typed by `fields`, and `is_malformed`.
+def parse_lines(lines: DataFrame, fields: str, text: str | Column = "line") -> DataFrame:
+    """Adds `record`, the JSON object in a line's text, typed by `fields`, and `is_malformed`.
 
     Spark's JSON parser stops after the first object and says nothing of what follows. So each line
     is parsed as the one element of an array between two keys that no line can foresee. A field of
-    another type than declared shows in the corrupt column, `misfit`. Numbers are finite, but
-    `coordinates` may be NaN.
+    another type than declared shows in the corrupt column, `misfit`.
     """
     # {"r-x": [LINE], "e-x": 1}, where x is another token in each run
     token = secrets.token_hex(5)
-    text = F.concat(F.lit(f'{{"r-{token}":['), "line", F.lit(f'],"e-{token}":1}}'))
+    wrapped = F.concat(F.lit(f'{{"r-{token}":['), text, F.lit(f'],"e-{token}":1}}'))
     schema = f"`r-{token}` ARRAY<STRUCT<{fields}>>, `e-{token}` INT, misfit STRING"
-    checks = [IS_UTF8, f"size(json.`r-{token}`) = 1", f"json.`e-{token}` = 1", "record IS NOT NULL"]
-    checks.append("json.misfit IS NULL")
-    for name, kind in number_fields(fields):
-        is_nan = "false"
-        if name in coordinates:
-            # Spark reads a quoted "NaN" as a number, too
-            is_nan = rf"""isnan(record.{name}) AND line NOT RLIKE r'"{name}"\s*:\s*"'"""
-        if kind == "DOUBLE":
-            is_finite = f"abs(record.{name}) < double('infinity')"
-            checks.append(f"coalesce({is_finite} OR ({is_nan}), true)")
-    is_malformed = F.expr(f"NOT coalesce({' AND '.join(checks)}, false)")
-    parsed = lines.withColumn("json", F.from_json(text, schema, JSON_OPTIONS))
+    parsed = lines.withColumn("json", F.from_json(wrapped, schema, JSON_OPTIONS))
     parsed = parsed.withColumn("record", F.get(F.col(f"json.r-{token}"), F.lit(0)))
+    doubles = re.findall(r"(\w+) +DOUBLE", fields)
+    is_finite = [f"coalesce(abs(record.{name}) < double('infinity'), true)" for name in doubles]
+    is_right = f"""
+        {IS_UTF8}
+        AND size(json.`r-{token}`) = 1
+        AND json.`e-{token}` = 1
+        AND json.misfit IS NULL
+        AND record IS NOT NULL
+        AND {" AND ".join(is_finite)}
+    """
+    is_malformed = F.expr(f"NOT coalesce({is_right}, false)")
     return parsed.select(*lines.columns, "record", is_malformed.alias("is_malformed"))
-
-
-def number_fields(fields: str) -> list[tuple[str, str]]:
-    """Name and type of each number among the declared fields."""
-    return re.findall(r"(\w+) +(BIGINT|INT|DOUBLE)", fields)
 
 
 def malformed_reason(fields: str) -> Column:
@@ -414,7 +413,7 @@ def malformed_reason(fields: str) -> Column:
         .when(~F.col("line").rlike(r"^\s*\{"), "not a JSON object")
         .when(misfit.isNotNull(), "not valid JSON, or cut off")
     )
-    for name, kind in number_fields(fields):
+    for name, kind in re.findall(r"(\w+) +(BIGINT|INT|DOUBLE)", fields):
         found = parse(f"{name} {kind}")
         what = "a number" if kind == "DOUBLE" else "a whole number"
         reason = reason.when(found["misfit"].isNotNull(), f"{name} is not {what}")
@@ -446,14 +445,14 @@ EVENT_NUMBERS = {
 # plays are shuffled by day, once, to find copies and to write few files
 DAY = ("year", "month", "day")
 PLAY_KEY = ("ts", "user_id", "session_id", "item_in_session")
-# decides, in this order, which of several plays with one key is kept
+# decides, in this order, which of the plays with one key is kept
 PLAY_CONTENT = sorted([*EVENT_TEXTS.values(), "length"])
 SONG_PLACE = {
     "artist_location": "location",
     "artist_latitude": "latitude",
     "artist_longitude": "longitude",
 }
-ACCEPTED = ("play", "out_of_scope", "record")
+UNCHANGED = "the published tables are unchanged"
 # why a well-formed record is invalid: the first that applies, NULL if none does
 INVALID_EVENT = """
     CASE
@@ -483,11 +482,6 @@ INVALID_SONG = r"""
             THEN 'artist_id cannot name a folder'
     END
 """
-
-
-def text_of(name: str, alias: str) -> str:
-    """A text field of the record, as written; "" and NULL are both NULL."""
-    return f"nullif(record.{name}, '') AS {alias}"
 
 
 def classify(parsed: DataFrame, invalid: str, accepted: str, fields: list[str]) -> DataFrame:
@@ -524,16 +518,13 @@ def stage_events(lines: DataFrame) -> DataFrame:
     """
     accepted = "if(record.page = 'NextSong', 'play', 'out_of_scope')"
     fields = ["try_cast(record.userId AS BIGINT) AS user_id"]
-    fields += [text_of(name, alias) for name, alias in EVENT_TEXTS.items()]
+    fields += [f"nullif(record.{name}, '') AS {alias}" for name, alias in EVENT_TEXTS.items()]
     fields += [f"record.{name} AS {alias}" for name, alias in EVENT_NUMBERS.items()]
     return classify(parse_lines(lines, EVENT), INVALID_EVENT, accepted, fields)
 
 
 def stage_plays(events: DataFrame) -> DataFrame:
-    """Events that are plays, every copy of them, with their time.
-
-    Columns  year, month, and day; a file of songplays or time holds whole days of a month
-    """
+    """Events that are plays, every copy of them, with start_time and its year, month and day."""
     start_time = F.timestamp_millis("ts")
     return events.where(F.col("class") == "play").select(
         start_time.alias("start_time"),
@@ -553,7 +544,8 @@ def stage_songs(lines: DataFrame) -> DataFrame:
     Units    duration in seconds; latitude and longitude in degrees, NULL outside ±90 and ±180;
              year 0 is unknown
     """
-    parsed = parse_lines(lines, SONG, coordinates=("artist_latitude", "artist_longitude"))
+    # Python's json writes NaN, which is not JSON
+    text = F.regexp_replace("line", r'("artist_l(?:at|ong)itude"\s*:\s*)NaN', "$1null")
     fields = [
         "record.song_id",
         "record.title",
@@ -561,30 +553,21 @@ def stage_songs(lines: DataFrame) -> DataFrame:
         "record.artist_name",
         "record.duration",
         "coalesce(record.year, 0) AS year",
-        text_of("artist_location", "location"),
+        "nullif(record.artist_location, '') AS location",
         "if(abs(record.artist_latitude) <= 90, record.artist_latitude, NULL) AS latitude",
         "if(abs(record.artist_longitude) <= 180, record.artist_longitude, NULL) AS longitude",
     ]
-    return classify(parsed, INVALID_SONG, "'record'", fields)
+    return classify(parse_lines(lines, SONG, text), INVALID_SONG, "'record'", fields)
 
 
 def distinct_records(staged: DataFrame) -> DataFrame:
-    """One row per distinct valid song record; several may share a song_id (variants).
-
-    Source   stage_songs
-    """
+    """One row per distinct valid song record; several may share a song_id (variants)."""
     records = staged.where(F.col("class") == "record")
     return records.drop("class", "file", "line", "reason", "bytes").distinct()
 
 
-UNCHANGED = "the published tables are unchanged"
-
-
 def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str]) -> Counter[str]:
-    """How many lines of a dataset ended in each class, before copies are found.
-
-    Warns of used fields that no accepted line has. Raises Stop if too many lines are rejected
-    """
+    """Lines of a dataset by class, before copies are found.  Raises Stop if many are rejected."""
     counts = [F.count("*").alias("lines"), F.sum("bytes").alias("bytes")]
     counts += [F.count(alias).alias(f"has {name}") for name, alias in used.items()]
     rows = staged.groupBy("class").agg(*counts).collect()
@@ -592,7 +575,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     sizes = Counter({row["class"]: row["bytes"] for row in rows})
     # the summary of a run that is refused has these counts
     run.summary["songs" if dataset == "song_data" else "events"] = lines
-    accepted = [row for row in rows if row["class"] in ACCEPTED]
+    accepted = [row for row in rows if row["class"] in ("play", "out_of_scope", "record")]
     missing = [name for name in used if not any(row[f"has {name}"] for row in accepted)]
     if accepted and missing:
         run.warnings.append(f"{dataset}: no accepted line has a value for {', '.join(missing)}")
@@ -600,7 +583,12 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
         reason = F.coalesce("reason", malformed_reason(FIELDS[dataset]))
         rejected = staged.where(F.col("line").isNotNull()).withColumn("reason", reason)
         quarantine(run, dataset, rejected)
-        note_reasons(run, dataset, rejected)
+        counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
+        reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
+        for row in reasons.limit(3).collect():
+            first = key_of(run.source, row["file"])
+            warning = f"{dataset}: rejected {row['lines']:,} × {row['reason']}, first in {first}"
+            run.warnings.append(warning)
     # by bytes too, because a whole day of events may be on one line
     by_lines, by_bytes = rejected_share(lines), rejected_share(sizes)
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
@@ -611,15 +599,6 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     return lines
 
 
-def note_reasons(run: Run, dataset: str, rejected: DataFrame) -> None:
-    """Notes the three most frequent reasons, for the last screen."""
-    counts = [F.count("*").alias("lines"), F.min("file").alias("file")]
-    reasons = rejected.groupBy("reason").agg(*counts).orderBy(F.desc("lines"), "reason")
-    for reason, lines, file in reasons.limit(3).collect():
-        where = key_of(run.source, file)
-        run.warnings.append(f"{dataset}: rejected {lines:,} × {reason}, first in {where}")
-
-
 def rejected_share(counts: Counter[str]) -> Fraction:
     """A fraction, because 29 of 100 is not more than 0.29, but 0.29 * 100 is less than 29."""
     lines = counts.total() - counts["blank"]
@@ -628,7 +607,7 @@ def rejected_share(counts: Counter[str]) -> Fraction:
 
 def no_play(run: Run, lines: DataFrame) -> Stop:
     """Refuses logs without a play; says which pages there are."""
-    pages = parse_lines(lines, EVENT).select("record.page").dropna().groupBy("page").count()
+    pages = parse_lines(lines, EVENT).groupBy("record.page").count().dropna()
     most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
     found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "none"
     wrong = f"no plays: no line has page NextSong; pages found: {found}"
@@ -780,20 +759,6 @@ def dedupe_plays(plays: DataFrame) -> DataFrame:
     return plays.withColumn("outcome", outcome)
 
 
-def observe_outcomes(deduped: DataFrame, outcomes: Observation) -> DataFrame:
-    """Counts, while the rows pass by, what became of the copies of plays."""
-    return deduped.observe(
-        outcomes,
-        F.expr("count_if(outcome = 'songplays') AS songplays"),
-        F.expr("count_if(outcome = 'duplicate') AS duplicate"),
-        F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
-        F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
-        F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
-        F.expr("min(if(outcome = 'key_conflict', ts, NULL)) AS first_conflict"),
-        F.expr("max(if(outcome = 'key_conflict', ts, NULL)) AS last_conflict"),
-    )
-
-
 def songplays_table(deduped: DataFrame) -> DataFrame:
     """Factless fact table: one row per NextSong event, matched to at most one song.
 
@@ -818,15 +783,6 @@ def songplays_table(deduped: DataFrame) -> DataFrame:
     )
 
 
-TABLES = {
-    "songplays": songplays_table,
-    "users": users_table,
-    "songs": songs_table,
-    "artists": artists_table,
-    "time": time_table,
-}
-
-
 # ── Audit: what was staged, read back ─────────────────────────────────────────────────────────
 
 # table, rows, keys (distinct ones where that is cheap), and references to no row
@@ -849,11 +805,8 @@ AUDIT = """
 def audit(spark: SparkSession, run: Run) -> None:
     """Checks the staged tables against each other and against the counts.
 
-    That keys of songplays and time are unique follows from how they are made: one row per key of a
-    window, or of a group. `stage_table` has checked the columns.
-
-    Raises   Stop naming the check and its numbers: counts that do not add up, rows that are not
-             those that were made, a key that is NULL or not unique, an orphan
+    Keys of songplays and time are unique by how they are made: one row per key of a window, or of
+    a group. `stage_table` has checked the columns.  Raises Stop naming the check and its numbers.
     """
     events, songs = run.summary["events"], run.summary["songs"]
     made = {table: figures["rows"] for table, figures in run.summary["tables"].items()}
@@ -876,21 +829,19 @@ def check(what: str, found: int, expected: int) -> None:
 
 
 # ══ MACHINERY ═════════════════════════════════════════════════════════════════════════════════
-# You have read the whole job. Below is how bytes are stored, how a run is published, where settings
-# come from, what an error says, and how Spark starts.
+# You have read the job. Below: storage, publishing, the screen, settings, errors, AWS and Spark.
 
 
 # ── Storage: one set of calls for local folders and S3 ────────────────────────────────────────
 
 
 class Location(NamedTuple):
-    """A folder or an S3 prefix: what Spark calls it, and how obstore reaches it."""
+    """A folder or an S3 prefix: what Spark calls it, and how obstore and boto3 reach it."""
 
     # file:///folder or s3a://bucket/prefix
     uri: str
-    # an obstore store whose root is this location
     store: LocalStore | S3Store
-    # on S3, boto3's Bucket, with the endpoint and region of all clients
+    # on S3 alone; with the endpoint and region of all clients
     bucket: Any = None
 
     @property
@@ -952,10 +903,8 @@ class Location(NamedTuple):
 # ── The manifest, and packing songs by the thousand ───────────────────────────────────────────
 
 INPUT_NAME = re.compile(r".*\.(json|jsonl|ndjson)(\.gz)?", re.IGNORECASE)
-SUFFIXES = ".json, .jsonl, .ndjson or these with .gz"
 # bounds the memory that a pack takes
 OBJECTS_PER_PACK = 10_000
-GETS_IN_FLIGHT = 128
 
 
 class InputObject(NamedTuple):
@@ -975,11 +924,12 @@ def list_dataset(source: Location, dataset: str) -> tuple[list[InputObject], lis
         for item in chunk:
             key = item["path"]
             # an empty object holds no line, or is S3's marker of a folder
-            is_ignored = re.search("/[_.]", key) or not item["size"]
-            if INPUT_NAME.fullmatch(key) and not is_ignored:
+            if re.search("/[_.]", key) or not item["size"]:
+                continue
+            if INPUT_NAME.fullmatch(key):
                 version = item["e_tag"] or str(item["last_modified"])
                 objects.append(InputObject(key, item["size"], version))
-            elif not is_ignored:
+            else:
                 skipped.append(key)
     return sorted(objects), sorted(skipped)
 
@@ -992,7 +942,8 @@ def list_input(run: Run) -> dict[str, list[InputObject]]:
         manifest[name] = objects
         found = "no such folder; INPUT must contain song_data and log_data"
         if skipped:
-            found = f"skipped {len(skipped):,}, such as {skipped[0]}; names must end in {SUFFIXES}"
+            wanted = "names must end in .json, .jsonl, .ndjson or these with .gz"
+            found = f"skipped {len(skipped):,}, such as {skipped[0]}; {wanted}"
             run.warnings.append(f"{name}: {found}")
             run.summary["skipped"][name] = {"objects": len(skipped), "first": skipped[0]}
         if not objects:
@@ -1015,10 +966,9 @@ def check_unchanged(run: Run) -> None:
 
 def pack_lines(source: Location, item: InputObject) -> bytes:
     """`URI <TAB> line` for each line of an object; a pretty-printed song is one line."""
-    try:
+    data = b""
+    with suppress(FileNotFoundError):
         data = source.read(item.key)
-    except FileNotFoundError:
-        raise input_changed(source, item.key) from None
     if len(data) != item.size:
         raise input_changed(source, item.key)
     if item.key.lower().endswith(".gz"):
@@ -1043,11 +993,10 @@ def pack_objects(run: Run, dataset: str, objects: list[InputObject]) -> None:
 
     Spark would need two requests and the overhead of a task for each 300-byte song.
     """
-    with ThreadPoolExecutor(GETS_IN_FLIGHT) as pool:
-        for start in range(0, len(objects), OBJECTS_PER_PACK):
-            group = objects[start : start + OBJECTS_PER_PACK]
-            pack = b"".join(pool.map(lambda item: pack_lines(run.source, item), group))
-            run.lake.write(f"{run.staging}/packed/{dataset}/{start:09d}.txt", pack)
+    for start in range(0, len(objects), OBJECTS_PER_PACK):
+        group = objects[start : start + OBJECTS_PER_PACK]
+        packed = in_parallel(lambda item: pack_lines(run.source, item), group)
+        run.lake.write(f"{run.staging}/packed/{dataset}/{start:09d}.txt", b"".join(packed))
 
 
 # ── Writing: staged tables and rejected lines ─────────────────────────────────────────────────
@@ -1066,23 +1015,20 @@ def write(run: Run, rows: DataFrame, kind: str, folder: str, partitions: Iterabl
 
 
 def stage_table(run: Run, name: str, table: DataFrame, folders: Iterable[str] = ()) -> None:
-    """Writes a table below the staging folder, and notes what a commit says of it.
-
-    Raises   Stop if its columns are not those of COLUMNS
-    """
+    """Stages a table, and notes what a commit says of it.  Raises Stop if a column is wrong."""
     declared = table.sparkSession.createDataFrame([], COLUMNS[name])
     if table.dtypes != declared.dtypes:
         raise Stop(FAILED, f"audit: columns of {name}: {table.dtypes}, not {declared.dtypes}")
     made = Observation()
     counted = table.observe(made, F.count("*").alias("rows"))
     write(run, counted, "parquet", f"{run.staging}/{name}", folders)
-    kinds = {column: kind.upper() for column, kind in declared.dtypes}
     run.summary["tables"][name] = {
-        "grain": (TABLES[name].__doc__ or "").partition("\n")[0],
+        # as the docstring of users_table says
+        "grain": globals()[f"{name}_table"].__doc__.partition("\n")[0],
         "partitioned_by": list(folders),
         "columns": [
-            {"name": column.name, "type": kinds[column.name], **column.metadata}
-            for column in declared.schema
+            {"name": field.name, "type": field.dataType.simpleString().upper(), **field.metadata}
+            for field in declared.schema
         ],
         **made.get,
     }
@@ -1092,12 +1038,11 @@ def stage_table(run: Run, name: str, table: DataFrame, folders: Iterable[str] = 
 def quarantine(run: Run, kind: str, rejected: DataFrame) -> None:
     """Writes rejected lines as JSON lines: file, reason, and raw, or raw_base64 if not UTF-8."""
     is_text = F.col("reason") != NOT_UTF8
-    base64 = F.translate(F.base64(F.col("line").cast("binary")), "\r\n", "")
     kept = rejected.select(
         "file",
         "reason",
         F.when(is_text, F.col("line")).alias("raw"),
-        F.when(~is_text, base64).alias("raw_base64"),
+        F.when(~is_text, F.base64("line")).alias("raw_base64"),
     )
     folder = run.summary["quarantine"] = f"_etl/quarantine/{run.id}"
     write(run, kept, "json", f"{folder}/{kind}", ())
@@ -1114,12 +1059,10 @@ class Run:
     # where Spark writes: the lake, or a local folder whose files are then uploaded
     scratch: Location
     manifest: dict[str, list[InputObject]]
-    # settings, code and manifest, as a commit has them
-    made_from: dict[str, Any]
     # of the commit that this run is to make
     number: int = 0
-    # what an error names: the location, or Spark
-    at: str
+    # the words of the current step, which an error begins with
+    doing: str
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -1143,30 +1086,26 @@ class Run:
         return f"_etl/staging/{self.number:09d}-{self.id}"
 
     @contextmanager
-    def step(self, name: str, words: str, at: str) -> Iterator[None]:
+    def step(self, name: str, words: str) -> Iterator[None]:
         say(f"{words} …")
-        self.at = at
+        self.doing = words
         start = time.monotonic()
         yield
         self.summary["seconds"][name] = round(time.monotonic() - start, 2)
 
 
 def in_parallel(action: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """What an action returns for each item, in order; raises what the first failed one raised.
-
-    Threads, because requests wait for the network.
-    """
-    with ThreadPoolExecutor(64) as pool:
+    """What an action returns for each item, in order; in threads, which wait for the network."""
+    with ThreadPoolExecutor(128) as pool:
         return list(pool.map(action, items))
 
 
 # ── Publishing: stage, commit, reconcile ──────────────────────────────────────────────────────
 #
 #   OUTPUT/_etl/staging/NUMBER-RUN/    1. Spark writes the tables here, and they are audited
-#   OUTPUT/_etl/commits/NUMBER.json    2. lists the files of all tables; the first run to create it
-#                                         wins
-#   OUTPUT/TABLE/…/cNUMBER-….parquet   3. reconcile() moves the staged files here, then deletes
-#                                         staging, and then older files
+#   OUTPUT/_etl/commits/NUMBER.json    2. lists all files; the first run to create it wins
+#   OUTPUT/TABLE/…/cNUMBER-….parquet   3. reconcile() moves the staged files here, deletes staging,
+#                                         and then older files
 #
 # The tables hold what the newest commit lists. Each run begins and ends with reconcile(), so it
 # finishes what a killed run left. Names are never reused: a reader that listed a deleted file gets
@@ -1208,16 +1147,8 @@ def newest_commit(lake: Location) -> dict[str, Any]:
     return {"commit": 0, "files": {}}
 
 
-def next_number(lake: Location, wrong: list[str]) -> int:
-    """A number above those of all commits, lost ones too."""
-    return max([0, *commit_numbers(lake), *map(number_of, wrong)]) + 1
-
-
 def list_tables(lake: Location) -> dict[str, int]:
-    """Key and size of the job's own files in the table folders.
-
-    Raises   Stop if there is a Parquet file that a reader would take for rows
-    """
+    """Key and size of the job's files in the table folders.  Raises Stop if there are others."""
     present: dict[str, int] = reduce(dict.__or__, in_parallel(lake.list, COLUMNS))
     for key in present:
         if key.endswith(".parquet") and not OURS.fullmatch(key):
@@ -1280,12 +1211,9 @@ def staged_files(run: Run) -> dict[str, dict[str, Any]]:
     return files
 
 
-def make_commit(run: Run, files: dict[str, dict]) -> None:
-    """Creates the commit that makes this run's staged files the tables.
-
-    Raises   Stop if another run made this commit first
-    """
-    record = {"commit": run.number, "run": run.id, **run.made_from}
+def make_commit(run: Run, made_from: dict[str, Any], files: dict[str, dict]) -> None:
+    """Creates the commit of this run's staged files.  Raises Stop if another run was first."""
+    record = {"commit": run.number, "run": run.id, **made_from}
     record |= {"events": run.summary["events"], "songs": run.summary["songs"]}
     record["tables"] = {name: run.summary["tables"][name] for name in COLUMNS}
     record["files"] = files
@@ -1308,10 +1236,7 @@ def overtaken(run: Run) -> Stop:
 
 
 def publish(run: Run) -> None:
-    """Makes the tables what this run's commit lists, or a newer one.
-
-    Raises   Stop if files or the commit were lost meanwhile
-    """
+    """Makes the tables what this or a newer run's commit lists.  Raises Stop if it is lost."""
     commit, wrong = reconcile(run.lake)
     if commit["commit"] < run.number:
         wrong.append(commit_key(run.number))
@@ -1322,11 +1247,11 @@ def publish(run: Run) -> None:
 def fingerprint(run: Run) -> dict[str, Any]:
     """What decides a run's result: if the newest commit has the same, there is nothing to do."""
     names = ("input", "songs_partition_by", "max_rejected")
-    manifest = json.dumps(run.manifest)
+    manifest = json.dumps(run.manifest).encode()
     return {
         "settings": {name: getattr(run.settings, name) for name in names},
         "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
-        "manifest": hashlib.sha256(manifest.encode()).hexdigest(),
+        "manifest": hashlib.sha256(manifest).hexdigest(),
     }
 
 
@@ -1342,8 +1267,7 @@ def show_run(run: Run) -> None:
     say(f"\n{'table':<10} {'rows':>13} {'files':>9} {'kB':>11}")
     for table in COLUMNS:
         made = summary["tables"][table]
-        size = made["bytes"] // 1000
-        say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {size:>11,}")
+        say(f"{table:<10} {made['rows']:>13,} {made['files']:>9,} {made['bytes'] // 1000:>11,}")
     say(f"\n{events['matched']:,} of {events['songplays']:,} plays match a song.")
     if events["ambiguous"]:
         say(f"{events['ambiguous']:,} of them match several songs; the smallest song_id is used.")
@@ -1412,22 +1336,12 @@ SWITCHES = {
 }
 
 
-class Settings(NamedTuple):
-    """What the command line and dl.cfg say; paths as /folder or s3a://bucket/prefix."""
+class Settings(argparse.Namespace):
+    """What RULES and SWITCHES name, in small letters; paths as /folder or s3a://bucket/prefix."""
 
-    key: str
-    secret: str
-    token: str
-    profile: str
-    region: str
-    endpoint: str
-    input: str
-    output: str
-    songs_partition_by: str
-    max_rejected: str
-    dry_run: bool
-    force: bool
-    verbose: bool
+    @cached_property
+    def session(self) -> Any:
+        return connect(self)
 
 
 def flag_of(name: str) -> str:
@@ -1437,7 +1351,7 @@ def flag_of(name: str) -> str:
 def read_config(path: Path, known: dict[str, tuple[str, Path]]) -> None:
     """Adds the settings of a file, and its name, to those known.
 
-    Raises   Stop. Neither it nor a warning quotes a value, which may be a secret
+    Raises   Stop; like the warnings it quotes no value, which may be a secret
     """
     # without a default section, [DEFAULT] is an unknown one
     parser = configparser.ConfigParser(interpolation=None, default_section="")
@@ -1466,11 +1380,8 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
 
     Raises   Stop naming the flag, or the file, section and name, and what would be right
     """
-    parser = argparse.ArgumentParser(
-        prog="etl.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("etl.py", description=__doc__, formatter_class=layout)
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings (default: dl.cfg)")
     for name, (section, _, words) in RULES.items():
         # keys have no flag, because others could see them in `ps`
@@ -1478,26 +1389,28 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
             parser.add_argument(flag_of(name), metavar="VALUE", help=words)
     for name, words in SWITCHES.items():
         parser.add_argument(flag_of(name), action="store_true", help=words)
-    given = vars(parser.parse_args(arguments))
-    config = given["config"] or Path("dl.cfg")
-    if not given["config"] and not config.is_file():
+    settings = parser.parse_args(arguments, Settings())
+    config = settings.config or Path("dl.cfg")
+    if not settings.config and not config.is_file():
         config = Path(__file__).resolve().with_name("dl.cfg")
     known: dict[str, tuple[str, Path]] = {}
     for file in (config, config.with_name("dl.local.cfg")):
-        if file.is_file() or file == given["config"]:
+        if file.is_file() or file == settings.config:
             read_config(file, known)
-    values: dict[str, Any] = {name: given[name] for name in SWITCHES}
     for name, (section, pattern, words) in RULES.items():
         text, base = known.get(name, (DEFAULTS.get(name, ""), config))
         where = f"{base}: [{section}] {name}"
-        if given.get(name.lower()) is not None:
-            text, where, base = given[name.lower()], flag_of(name), Path("dl.cfg")
+        given = getattr(settings, name.lower(), None)
+        if given is not None:
+            text, where, base = given, flag_of(name), Path("dl.cfg")
+        if ON_EMR and section == "AWS":
+            # the cluster's role decides, as it does for Spark there
+            text = ""
         if not re.fullmatch(pattern, text):
             raise Stop(SETTINGS, f"{where} must be {words}")
-        values[name.lower()] = absolute(text, base.parent) if section == "DATA" else text
-    settings = Settings(**values)
+        value = absolute(text, base.parent) if section == "DATA" else text
+        setattr(settings, name.lower(), value)
     for dataset in ("song_data", "log_data"):
-        # links are followed
         outer = os.path.realpath(f"{settings.input}/{dataset}")
         if f"{os.path.realpath(settings.output)}/".startswith(f"{outer}/"):
             raise Stop(SETTINGS, f"OUTPUT is inside INPUT's {dataset}; choose a folder outside it")
@@ -1521,10 +1434,7 @@ def say(text: str, stream: Any = None) -> None:
 
 
 def warn(text: str) -> None:
-    text = f"etl.py: warning: {text}"
-    if sys.stderr.isatty():
-        text = textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False)
-    say(text, sys.stderr)
+    say(f"etl.py: warning: {text}", sys.stderr)
 
 
 # what to do about an error, and S3's codes or the types of the errors that leave no doubt
@@ -1539,9 +1449,7 @@ HINTS = {
     "set the clock of this machine": "RequestTimeTooSkewed",
     "this identity must be allowed to list and read INPUT, and to write OUTPUT": "AccessDenied",
     "check the name of the bucket, and [AWS] ENDPOINT": "NoSuchBucket ParamValidationError",
-    "check [AWS] ENDPOINT and REGION, and the network": (
-        "EndpointConnectionError ConnectTimeoutError"
-    ),
+    "check [AWS] ENDPOINT and the network": "EndpointConnectionError ConnectTimeoutError",
     "this user may not read or write there": "PermissionError PermissionDeniedError",
     "a file is where a folder should be; move it": "NotADirectoryError FileExistsError",
     "rename the object: a part of its key is empty, . or .., or not UTF-8": "InvalidPathError",
@@ -1554,7 +1462,6 @@ def root_cause(error: BaseException) -> tuple[str, str, str]:
     response = getattr(error, "response", None)
     java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
     if isinstance(response, dict):
-        # boto3
         code = response["Error"]["Code"]
     elif java:
         # the outermost error names the file or object
@@ -1566,46 +1473,38 @@ def root_cause(error: BaseException) -> tuple[str, str, str]:
         with suppress(Exception):
             code = java.awsErrorDetails().errorCode()
     elif answer := re.search("<Code>(.+?)</Code>.*<Message>(.+?)</Message>", words, re.DOTALL):
-        # obstore; the rest of S3's answer repeats the key
+        # of obstore; the rest of S3's answer repeats the key
         code = answer[1]
         words = f"{code}: {answer[2]}"
     return kind, code, " ".join(words.split())
 
 
-def explain(error: Exception, at: str) -> Stop:
+def explain(error: Exception, doing: str) -> Stop:
     """How an error ends the run: in its own words, with a hint if the cause is certain."""
     if isinstance(error, Stop):
         return error
     kind, code, words = root_cause(error)
     if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
-        return Stop(FAILED, f"{at}: Java exited during the run, perhaps out of memory ({words})")
+        return Stop(FAILED, f"{doing}: Java exited during the run, perhaps out of memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
-            return Stop(SETTINGS, f"{at}: {words}; {hint}")
-    return Stop(FAILED, f"{at}: {kind}: {words}")
+            return Stop(SETTINGS, f"{doing}: {words}; {hint}")
+    return Stop(FAILED, f"{doing}: {kind}: {words}")
 
 
 # ── AWS: one identity, endpoint and region for every client ───────────────────────────────────
 
 
-@cache
 def connect(settings: Settings) -> Any:
     """The boto3 session whose identity all clients share.  Raises Stop without a value of [AWS]."""
     # imported here, because local runs start faster without it
     import boto3
     from botocore.exceptions import BotoCoreError
 
-    if ON_EMR:
-        # the cluster's role decides, as it does for Spark there
-        settings = settings._replace(key="", secret="", token="", profile="")
+    own_keys = (settings.key, settings.secret, settings.token or None)
+    region = settings.region or os.environ.get("AWS_REGION")
     try:
-        session = boto3.Session(
-            settings.key or None,
-            settings.secret or None,
-            settings.token or None,
-            region_name=settings.region or os.environ.get("AWS_REGION"),
-            profile_name=settings.profile or None,
-        )
+        session = boto3.Session(*own_keys, region, profile_name=settings.profile or None)
         identity = session.get_credentials()
         keys = identity.get_frozen_credentials() if identity else ()
     except (BotoCoreError, OSError, ValueError) as error:
@@ -1639,7 +1538,7 @@ def open_bucket(uri: str, settings: Settings) -> Location:
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     name, _, prefix = uri.partition("://")[2].partition("/")
-    session = connect(settings)
+    session = settings.session
     # a public bucket needs no account
     is_signed = session.get_credentials() is not None
     config = Config(
@@ -1647,20 +1546,15 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         signature_version=None if is_signed else UNSIGNED,
         max_pool_connections=64,
     )
-
-    def bucket_in(region: str) -> Any:
-        options = {"endpoint_url": settings.endpoint or None, "config": config}
-        return session.resource("s3", region_name=region, **options).Bucket(name)
-
-    # the first request shows whether access works, with S3's own words if it does not
+    options = {"endpoint_url": settings.endpoint or None, "config": config}
     region = session.region_name or "us-east-1"
-    bucket = bucket_in(region)
+    # the first request shows whether access works, with S3's own words if it does not
+    client = session.client("s3", region_name=region, **options)
     folder = f"{prefix}/" if prefix else ""
-    answer = bucket.meta.client.list_objects_v2(Bucket=name, Prefix=folder, MaxKeys=1)
+    answer = client.list_objects_v2(Bucket=name, Prefix=folder, MaxKeys=1)
     # each bucket may be in a region of its own, to which boto3 was redirected
-    own_region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
-    if own_region != region:
-        bucket = bucket_in(own_region)
+    region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+    bucket = session.resource("s3", region_name=region, **options).Bucket(name)
     endpoint = bucket.meta.client.meta.endpoint_url
     store = S3Store(
         name,
@@ -1668,7 +1562,7 @@ def open_bucket(uri: str, settings: Settings) -> Location:
         credential_provider=Boto3CredentialProvider(session) if is_signed else None,
         client_options={"allow_http": True, "timeout": "120s"},
         # obstore reads AWS_* variables too: what they could change is set here for good
-        region=own_region,
+        region=region,
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         virtual_hosted_style_request=False,
@@ -1697,7 +1591,7 @@ def s3a_packages() -> dict[str, str]:
 
 def s3a_options(buckets: list[Any], settings: Settings) -> dict[str, str]:
     """The identity, endpoints and regions of obstore, in the words of hadoop-aws."""
-    identity = connect(settings).get_credentials()
+    identity = settings.session.get_credentials()
     options = {
         # the default stream of Hadoop 3.5 is made for Parquet, not for lines of text
         "fs.s3a.input.stream.type": "classic",
@@ -1728,7 +1622,6 @@ def s3a_options(buckets: list[Any], settings: Settings) -> dict[str, str]:
 SMALL_BYTES = 64 * 2**20
 # per task after a shuffle; with Spark's 200 tasks a million events take 86 CPU seconds, not 62
 SHUFFLE_BYTES = 32 * 2**20
-
 # what the guarantees rest on; no setting of a user may change it
 GUARANTEES = {
     "spark.sql.session.timeZone": "UTC",
@@ -1769,56 +1662,35 @@ def spark_options(run: Run) -> dict[str, Any]:
     options: dict[str, Any] = OPTIONS | (SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)
     options["spark.sql.shuffle.partitions"] = str(size // SHUFFLE_BYTES + 1)
     options["spark.ui.showConsoleProgress"] = str(sys.stderr.isatty()).lower()
-    options["spark.driver.extraJavaOptions"] += class_archive(find_java())
+    options["spark.driver.extraJavaOptions"] += class_archive()
     if (run.source.bucket or run.lake.bucket) and not ON_EMR:
         options.update(s3a_packages())
         # S3A has no settings of its own for these, and AWS_* variables must not decide
         no_variables = " -Daws.useDualstackEndpoint=false -Daws.useFipsEndpoint=false"
         options["spark.driver.extraJavaOptions"] += no_variables
-    elif not ON_EMR:
+    else:
         # no checksum file, with a chmod process of its own, beside each file
         options["spark.hadoop.fs.file.impl"] = "org.apache.hadoop.fs.RawLocalFileSystem"
     return options
 
 
-def find_java() -> str:
-    """The Java that Spark will start.  Raises Stop if there is none."""
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin" if home else None)
-    if not java:
-        raise Stop(SETTINGS, "Java not found; install Java 17, 21 or 25, or set JAVA_HOME")
-    return java
-
-
-def class_archive(java: str) -> str:
-    """Java's options to load Spark's classes from an archive, or to write one when it ends.
-
-    Saves 2.7 of 10.6 seconds for the sample. The archive is kept where Python keeps the compiled
-    modules of Spark. Java ignores an archive of another Java or Spark, and would print a warning.
-    """
-    archive = Path(importlib.util.cache_from_source(pyspark.__file__)).with_name("sparkify.jsa")
-    installed = max(os.stat(file).st_ctime for file in (java, pyspark.__file__))
-    option = "SharedArchiveFile"
-    if not archive.exists() or archive.stat().st_mtime < installed:
-        option = "ArchiveClassesAtExit"
-        if not os.access(archive.parent, os.W_OK):
-            return ""
+def class_archive() -> str:
+    """Java's options to keep Spark's classes in an archive: saves 2.7 of 10.6 s for the sample."""
+    archive = Path(pyspark.__file__).with_name(f"classes-{pyspark.__version__}.jsa")
+    option = "SharedArchiveFile" if archive.exists() else "ArchiveClassesAtExit"
+    if option == "ArchiveClassesAtExit" and not os.access(archive.parent, os.W_OK):
+        return ""
     return f' -Xlog:disable -XX:{option}="{archive}"'
 
 
-def start_spark(run: Run) -> SparkSession:
+def start_spark(run: Run, active: SparkSession | None) -> SparkSession:
     """A session in UTC; off EMR it gets the identity and endpoints for S3."""
-    run.at = "Spark"
     builder = SparkSession.builder.appName("sparkify-etl")
-    on_interrupt = signal.getsignal(signal.SIGINT)
     # under spark-submit Java runs already, with the settings of the user
-    if "PYSPARK_GATEWAY_PORT" in os.environ or SparkSession.getActiveSession():
+    if active or "PYSPARK_GATEWAY_PORT" in os.environ:
         spark = builder.getOrCreate()
     else:
         spark = start_java(builder.config(map=spark_options(run)), run.settings.verbose)
-    # Spark takes Ctrl-C for itself, and would end with a traceback
-    with suppress(ValueError):
-        signal.signal(signal.SIGINT, on_interrupt)
     session_options = dict(GUARANTEES)
     buckets = [place.bucket for place in (run.source, run.lake) if place.bucket]
     if buckets and not ON_EMR:
@@ -1835,8 +1707,9 @@ def start_spark(run: Run) -> SparkSession:
 
 def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
     """Starts Java and Spark.  What they print meanwhile is shown only if they do not start."""
-    if verbose:
-        return builder.getOrCreate()
+    home = os.environ.get("JAVA_HOME")
+    if not shutil.which("java", path=f"{home}/bin" if home else None):
+        raise Stop(SETTINGS, "Java not found; install Java 17, 21 or 25, or set JAVA_HOME")
     printed: list[bytes] = []
     # Java keeps the stderr that it was started with: a pipe, which a thread reads
     terminal = os.dup(2)
@@ -1844,28 +1717,27 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
 
     def read_stderr() -> None:
         while data := os.read(reader, 2**16):
-            printed.append(data)
             # Spark's progress bar begins like this
-            if data.startswith(b"\r"):
+            if verbose or data.startswith(b"\r"):
                 os.write(terminal, data)
+            else:
+                printed.append(data)
 
     threading.Thread(target=read_stderr, daemon=True).start()
     os.dup2(writer, 2)
     try:
         spark = builder.getOrCreate()
     except Exception as error:
-        words = root_cause(error)[2]
-        if "JAVA_GATEWAY_EXITED" in words:
-            # Java has said why; a line that repeats its options may hold a secret
-            text = re.sub("Picked up .*", "", b"".join(printed).decode(errors="replace"))
-            words = (re.search(r".*Exception\b.*", text) or [" ".join(text.split())])[0]
-        raise Stop(SETTINGS, f"Spark {pyspark.__version__} did not start: {words}") from error
+        # a line that repeats Java's options may hold a secret
+        os.write(terminal, re.sub(rb"Picked up .*\n", b"", b"".join(printed)))
+        raise Stop(SETTINGS, f"Spark did not start: {root_cause(error)[2]}") from error
     finally:
         os.dup2(terminal, 2)
         os.close(writer)
-    # an error is said in one line
-    spark.sparkContext.setLogLevel("OFF")
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    if not verbose:
+        # an error is said in one line
+        spark.sparkContext.setLogLevel("OFF")
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
     return spark
 
 
@@ -1873,10 +1745,7 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the job; returns the exit code, and says what is wrong in one line on stderr.
-
-    An active Spark session is used, and left running; Java ends with the program.
-    """
+    """Runs the job, and returns its exit code.  An active Spark session is used, and left open."""
     try:
         run = Run(read_settings(arguments))
     except Stop as stop:
@@ -1886,7 +1755,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run_job(run)
     except Exception as error:
-        end = explain(error, run.at)
+        end = explain(error, run.doing)
         # without the words of the error, which may repeat a key
         frames = traceback.format_tb(error.__traceback__)
         run.summary["traceback"] = "".join([*frames, str(end)])

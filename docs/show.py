@@ -245,10 +245,10 @@ def tables_in_short() -> None:
 def table_section(name: str) -> None:
     """Grain, rules, columns and five rows of a table."""
     sys.path.append(str(ROOT))
-    from etl import TABLES
+    import etl
 
     made = newest_commit()["tables"][name]
-    docstring = TABLES[name].__doc__ or ""
+    docstring = getattr(etl, f"{name}_table").__doc__
     cog.outl(f"{made['grain']}\n")
     for heading, shown in RULES.items():
         rule = re.search(rf"^    {heading} +(.+(?:\n {{9,}}.+)*)", docstring, re.MULTILINE)

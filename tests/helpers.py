@@ -167,7 +167,7 @@ def without_spark(replace=setattr):
     def process_log_data(spark, run):
         return None, dict.fromkeys(("lines", "matched", "ambiguous", *etl.EVENT_CLASSES), 1)
 
-    replace(etl, "start_spark", lambda run: None)
+    replace(etl, "start_spark", lambda *_: None)
     replace(etl, "process_song_data", process_song_data)
     replace(etl, "process_log_data", process_log_data)
     replace(etl, "process_plays", lambda run, plays, song_records: {})

@@ -100,8 +100,8 @@ def deployed(ministack):
 RUN = """
 import sys, etl
 
-def start_spark(run, start=etl.start_spark):
-    spark = start(run)
+def start_spark(run, active, start=etl.start_spark):
+    spark = start(run, active)
     run.scratch = run.lake
     return spark
 

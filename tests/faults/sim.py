@@ -397,8 +397,9 @@ class World:
     ) -> None:
         self.is_calm = False
         # nobody can keep rows that are lost, old and new, while old ones are being removed
+        is_removed_late = any(verb == "delete" for verb, *_ in self.late)
         is_hit = folder != "_etl/commits/"
-        self.hit_publication |= is_hit and self.is_publishing()
+        self.hit_publication |= is_hit and (self.is_publishing() or is_removed_late)
         self.trace(f"{way}:", f"{share} of {folder}")
         if way == "restored":
             self.files_below(folder, self.files, 1.0, self.files.pop)

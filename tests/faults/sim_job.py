@@ -33,11 +33,11 @@ def load() -> ModuleType:
     spec.loader.exec_module(job)
     # the job reads its own code; nobody needs that here
     job.__file__ = os.devnull
-    settings = job.Settings(**dict.fromkeys(job.Settings._fields, ""))
-    settings = settings._replace(output=Location.name, songs_partition_by="year")
+    settings = dict.fromkeys(("input", "max_rejected", "dry_run", "verbose"), "")
+    settings |= {"output": Location.name, "songs_partition_by": "year"}
 
     def read_settings(arguments):
-        return settings._replace(force=job.world.chance.random() < 0.3)
+        return job.Settings(**settings, force=job.world.chance.random() < 0.3)
 
     def list_dataset(source, dataset):
         world = job.world
@@ -105,7 +105,7 @@ def load() -> ModuleType:
     job.say = say
     job.show_run = job.show_next_steps = lambda run: None
     job.in_parallel = in_parallel
-    job.start_spark = lambda run: None
+    job.start_spark = lambda *_: None
     job.pack_objects = lambda *_: None
     job.process_song_data = lambda spark, run: (None, {})
     job.process_log_data = process_log_data

@@ -63,15 +63,15 @@ def location(kind):
 def number_after_listing(job, real):
     def list_input(run):
         manifest = real(run)
-        run.number = job.next_number(run.lake, list(job.list_tables(run.lake)))
+        run.number = job.newest_commit(run.lake)["commit"] + 1
         return manifest
 
     return list_input
 
 
 def files_after_audit(job, real):
-    def make_commit(run, files):
-        real(run, job.staged_files(run))
+    def make_commit(run, made_from, files):
+        real(run, made_from, job.staged_files(run))
 
     return make_commit
 
@@ -156,12 +156,12 @@ MUTANTS = {
         lambda job, real: lambda lake, _: real(lake, {"commit": 10**9 - 2}),
     ),
     "the number is above those in names of files": (
-        "next_number",
-        lambda job, real: lambda lake, _: real(lake, []),
+        "reconcile",
+        lambda job, real: lambda lake: (real(lake)[0], ["000000000"] * len(real(lake)[1])),
     ),
     "the number is above that of a damaged commit": (
-        "next_number",
-        lambda job, real: lambda lake, _: job.newest_commit(lake)["commit"] + 1,
+        "commit_numbers",
+        lambda job, real: lambda lake: [n for n in real(lake) if job.read_commit(lake, n)],
     ),
     "the number is taken before the input is listed": ("list_input", number_after_listing),
     "a commit is created, never written over": location(Overwrites),

@@ -70,8 +70,9 @@ LAUNCHES = {
 def test_a_launch_that_fails_is_quoted_and_java_is_not_blamed(tmp_path, name):
     env, words = LAUNCHES[name]
     done = run_process("--output", tmp_path / "out", cwd=tmp_path, env=env)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.returncode == 2, done.stderr
     assert words in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("etl.py: Spark did not start: ")
     assert "JAVA_HOME" not in done.stderr and "canary" not in done.stderr
 
 
@@ -115,7 +116,7 @@ def test_a_bug_is_one_line_and_its_traceback_is_in_the_summary_and_with_verbose_
     result = job(tmp_path / "in")
     assert (result.code, result.error) == (
         1,
-        "etl.py: Spark: KeyError: 'song'; nothing is published",
+        "etl.py: Building the tables: KeyError: 'song'; nothing is published",
     )
     assert "in songs_table" in result.summary["traceback"]
     verbose = job(tmp_path / "in", "--verbose")

@@ -26,11 +26,15 @@ def first_run(tmp_path_factory):
     And with an archive of classes that another Java wrote.
     """
     folder = tmp_path_factory.mktemp("first")
-    archive = folder / "cache" / Path(pyspark.__file__).relative_to("/").with_name("sparkify.jsa")
-    archive.parent.mkdir(parents=True)
+    package = folder / "pyspark"
+    package.mkdir()
+    for file in Path(pyspark.__file__).parent.iterdir():
+        if file.suffix != ".jsa":
+            (package / file.name).symlink_to(file)
     # the magic number of an archive, a checksum, and a version that no Java has
-    archive.write_bytes(struct.pack("<III", 0xF00BABA8, 0, 1) + bytes(4096))
-    env = {"TZ": "Asia/Kolkata", "COLUMNS": "80", "PYTHONPYCACHEPREFIX": str(folder / "cache")}
+    archive = struct.pack("<III", 0xF00BABA8, 0, 1) + bytes(4096)
+    (package / f"classes-{pyspark.__version__}.jsa").write_bytes(archive)
+    env = {"TZ": "Asia/Kolkata", "COLUMNS": "80", "PYTHONPATH": str(folder)}
     here, there = pty.openpty()
     said = []
 
