@@ -243,7 +243,8 @@ def process_song_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[st
         raise Stop(REFUSED, f"{run.source.name}/song_data: no valid song; {UNCHANGED}")
 
     # read four times: to be counted, for songs, for artists, and to match plays
-    song_records = distinct_records(staged).cache()
+    # in few parts, because Spark's number of them is made for the logs
+    song_records = distinct_records(staged).coalesce(lines.rdd.getNumPartitions()).cache()
     # one task per folder, or each task would write a file into each
     folders = run.settings.songs_partition_by.split(",")
     stage_table(run, "songs", songs_table(song_records).repartition(*folders), folders)
@@ -268,7 +269,7 @@ def process_log_data(spark: SparkSession, run: Run) -> tuple[DataFrame, dict[str
     lines = read_logs(spark, run)
     # parsed once for all that follows
     events = stage_events(lines).cache()
-    classes = count_classes(run, "log_data", events, {**EVENT_TEXTS, "length": "length"})
+    classes = count_classes(run, "log_data", events, EVENT_TEXTS | EVENT_NUMBERS)
     if not classes["play"]:
         raise no_play(run, lines)
     stage_table(run, "users", users_table(events))
@@ -292,12 +293,15 @@ def process_plays(run: Run, plays: DataFrame, song_records: DataFrame) -> dict[s
         F.expr("count_if(outcome = 'key_conflict') AS key_conflict"),
         F.expr("count_if(outcome = 'songplays' AND song_id IS NOT NULL) AS matched"),
         F.expr("count_if(outcome = 'songplays' AND candidates > 1) AS ambiguous"),
+        F.expr("min(if(outcome = 'key_conflict', ts, NULL)) AS first"),
+        F.expr("max(if(outcome = 'key_conflict', ts, NULL)) AS last"),
     )
     stage_table(run, "songplays", songplays_table(deduped), BY_MONTH)
     counts = outcomes.get
+    span = F.col("ts").between(counts.pop("first"), counts.pop("last"))
     if counts["key_conflict"]:
-        # Spark writes one table at a time, so plays are deduplicated once more
-        conflicts = dedupe_plays(plays).where(F.col("outcome") == "key_conflict")
+        # Spark writes one table at a time, so these plays are deduplicated once more
+        conflicts = dedupe_plays(plays.where(span)).where(F.col("outcome") == "key_conflict")
         quarantine(run, "key_conflict", as_lines(conflicts))
     return counts
 
@@ -326,8 +330,7 @@ def literal(uri: str) -> str:
 
 def read_text(spark: SparkSession, uri: str) -> DataFrame:
     """Lines as they are, one row each, at any depth of folders; a lone CR ends none."""
-    reader = spark.read.option("lineSep", "\n").option("recursiveFileLookup", True)
-    return reader.text(literal(uri))
+    return spark.read.text(literal(uri), lineSep="\n", recursiveFileLookup=True)
 
 
 def read_packed(spark: SparkSession, run: Run, dataset: str) -> DataFrame:
@@ -594,8 +597,7 @@ def count_classes(run: Run, dataset: str, staged: DataFrame, used: dict[str, str
     if max(by_lines, by_bytes) > Fraction(run.settings.max_rejected):
         found = f"{float(by_lines):.1%} of the lines and {float(by_bytes):.1%} of the bytes"
         limit = f"MAX_REJECTED = {run.settings.max_rejected} allows less"
-        message = f"{run.source.name}/{dataset}: rejected {found}; {limit}; {UNCHANGED}"
-        raise Stop(REFUSED, message)
+        raise Stop(REFUSED, f"{run.source.name}/{dataset}: rejected {found}; {limit}; {UNCHANGED}")
     return lines
 
 
@@ -616,7 +618,7 @@ def no_play(run: Run, lines: DataFrame) -> Stop:
 
 def as_lines(conflicts: DataFrame) -> DataFrame:
     """Conflicting plays as rejected lines: file, reason, and the used fields as a JSON object."""
-    names = {**EVENT_TEXTS, **EVENT_NUMBERS}
+    names = EVENT_TEXTS | EVENT_NUMBERS
     fields = [F.col(alias).alias(name) for name, alias in names.items()]
     user_id = F.col("user_id").cast("string").alias("userId")
     event = F.struct(F.lit("NextSong").alias("page"), user_id, *fields)
@@ -1149,7 +1151,7 @@ def newest_commit(lake: Location) -> dict[str, Any]:
 
 def list_tables(lake: Location) -> dict[str, int]:
     """Key and size of the job's files in the table folders.  Raises Stop if there are others."""
-    present: dict[str, int] = reduce(dict.__or__, in_parallel(lake.list, COLUMNS))
+    present = reduce(dict.__or__, in_parallel(lake.list, COLUMNS))
     for key in present:
         if key.endswith(".parquet") and not OURS.fullmatch(key):
             hint = "this job did not write it; move it, or choose another OUTPUT"
@@ -1411,8 +1413,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         value = absolute(text, base.parent) if section == "DATA" else text
         setattr(settings, name.lower(), value)
     for dataset in ("song_data", "log_data"):
-        outer = os.path.realpath(f"{settings.input}/{dataset}")
-        if f"{os.path.realpath(settings.output)}/".startswith(f"{outer}/"):
+        if f"{settings.output}/".startswith(f"{settings.input}/{dataset}/"):
             raise Stop(SETTINGS, f"OUTPUT is inside INPUT's {dataset}; choose a folder outside it")
     return settings
 
@@ -1659,7 +1660,7 @@ LARGE_RUN = {
 def spark_options(run: Run) -> dict[str, Any]:
     """The settings that `python etl.py` starts Spark with."""
     size = sum(item.size for objects in run.manifest.values() for item in objects)
-    options: dict[str, Any] = OPTIONS | (SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)
+    options = OPTIONS | (SMALL_RUN if size < SMALL_BYTES else LARGE_RUN)
     options["spark.sql.shuffle.partitions"] = str(size // SHUFFLE_BYTES + 1)
     options["spark.ui.showConsoleProgress"] = str(sys.stderr.isatty()).lower()
     options["spark.driver.extraJavaOptions"] += class_archive()

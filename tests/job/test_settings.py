@@ -194,14 +194,11 @@ def test_a_wrong_value_of_dl_local_cfg_is_blamed_on_that_file(settings, tmp_path
     [
         ("in", "in/song_data"),
         ("in", "in/log_data/x"),
-        ("in", "link/song_data/x"),
-        ("link", "in/log_data"),
         ("s3://bucket", "s3a://bucket/song_data"),
         ("s3a://bucket/x", "s3://bucket/x/log_data/out"),
     ],
 )
-def test_an_output_in_a_dataset_of_the_input_is_refused(settings, tmp_path, source, output):
-    (tmp_path / "link").symlink_to("in")
+def test_an_output_in_a_dataset_of_the_input_is_refused(settings, source, output):
     with pytest.raises(etl.Stop, match=r"OUTPUT is inside INPUT.s (song|log)_data") as stop:
         settings(f"[DATA]\nINPUT = {source}\nOUTPUT = {output}\n")
     assert stop.value.code == 2
