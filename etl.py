@@ -316,7 +316,7 @@ JSON_OPTIONS = {
     "maxNumLen": str(2**31 - 1),
 }
 NOT_UTF8 = "not UTF-8"
-# Spark 3.5 has no is_valid_utf8, and the comparison raises an error on Spark 4
+# Spark 3.5 has no is_valid_utf8; on Spark 4 the comparison raises an error
 IS_UTF8 = "is_valid_utf8(line)"
 if not hasattr(F, "is_valid_utf8"):
     IS_UTF8 = "decode(encode(line, 'UTF-8'), 'UTF-8') = line"
@@ -491,7 +491,7 @@ def classify(parsed: DataFrame, invalid: str, accepted: str, fields: list[str]) 
 
     Columns  class: blank, malformed, invalid, or what `accepted` says
              reason: why the line is invalid, else NULL
-             line: the text of a rejected line; accepted text is nine tenths of the logs
+             line: the text of a rejected line, else NULL: text is nine tenths of the logs
     """
     # asked of malformed lines alone: of all lines it takes 8 of 90 CPU seconds at a million events
     is_blank = F.trim(F.translate("line", "\t\r", "  ")) == ""
@@ -611,7 +611,7 @@ def no_play(run: Run, lines: DataFrame) -> Stop:
     pages = parse_lines(lines, EVENT).groupBy("record.page").count().dropna()
     most = pages.orderBy(F.desc("count"), "page").limit(3).collect()
     found = ", ".join(f"{row['page']} ({row['count']:,})" for row in most) or "none"
-    wrong = f"no plays: no line has page NextSong; pages found: {found}"
+    wrong = f"no plays: no valid line has page NextSong; pages found: {found}"
     return Stop(REFUSED, f"{run.source.name}/log_data: {wrong}; {UNCHANGED}")
 
 
@@ -658,8 +658,8 @@ def artists_table(song_records: DataFrame) -> DataFrame:
 
     Key      artist_id, the catalogue's natural key
     Source   distinct_records
-    Dropped  all records of an artist but one: the one with the most of location, latitude and
-             longitude filled in, then the smallest by name and place
+    Dropped  all records of an artist but the one with the most of location, latitude and
+             longitude filled in; of several, the smallest by name and place
     Units    latitude and longitude in degrees
     """
     home = ("location", "latitude", "longitude")
@@ -679,7 +679,7 @@ def users_table(events: DataFrame) -> DataFrame:
     """User dimension, type 1: one row per user_id, as of that user's latest valid event.
 
     Key      user_id, the log's natural key
-    Source   stage_events, whatever their page
+    Source   stage_events: events of any page
     Dropped  events without a user_id, and all events of a user but the latest. Events at one
              instant are ordered by session, item and then the columns themselves, NULL lowest,
              so that every run keeps the same one
@@ -745,8 +745,8 @@ def dedupe_plays(plays: DataFrame) -> DataFrame:
     """Adds `outcome` to each copy of a play: songplays for the one kept, key_conflict or duplicate.
 
     Of the copies with one natural key, the smallest content is kept. Each further content is a
-    key_conflict, once; the rest are duplicates. The window begins with DAY, although ts decides it:
-    so Spark needs no second shuffle, nor a second sort to write files by year and month.
+    key_conflict, once; the rest are duplicates. The window begins with DAY, which ts implies, so
+    that Spark needs no second shuffle, nor a second sort to write files by year and month.
     """
     same_key = Window.partitionBy(*DAY, *PLAY_KEY)
     by_content = same_key.orderBy(*ascending(*PLAY_CONTENT))
@@ -1024,7 +1024,7 @@ def stage_table(run: Run, name: str, table: DataFrame, folders: Iterable[str] = 
     counted = table.observe(made, F.count("*").alias("rows"))
     write(run, counted, "parquet", f"{run.staging}/{name}", folders)
     run.summary["tables"][name] = {
-        # as the docstring of users_table says
+        # the first line of the docstring of users_table, and so on
         "grain": globals()[f"{name}_table"].__doc__.partition("\n")[0],
         "partitioned_by": list(folders),
         "columns": [
@@ -1161,8 +1161,8 @@ def list_tables(lake: Location) -> dict[str, int]:
 def reconcile(lake: Location) -> tuple[dict[str, Any], list[str]]:
     """Makes the table folders hold just what the newest commit lists, and removes what is left.
 
-    Any run may repeat it from wherever another one stopped. Returns the commit, and what only a
-    new one can cure: its files that are lost or cut short, and later commits that are lost.
+    Any run may repeat it from wherever another one stopped. Returns the commit, and what calls for
+    a new one: files of it that are lost or cut short, and later commits that are lost.
     """
     commit = newest_commit(lake)
     files = commit["files"]
@@ -1484,7 +1484,7 @@ def explain(error: Exception, doing: str) -> Stop:
     if isinstance(error, Stop):
         return error
     kind, code, words = root_cause(error)
-    if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionError):
+    if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionRefusedError):
         return Stop(FAILED, f"{doing}: Java exited during the run, perhaps out of memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
@@ -1496,7 +1496,7 @@ def explain(error: Exception, doing: str) -> Stop:
 
 
 def connect(settings: Settings) -> Any:
-    """The boto3 session whose identity all clients share.  Raises Stop without a value of [AWS]."""
+    """The boto3 session whose identity all clients share.  Its errors quote no value of [AWS]."""
     # imported here, because local runs start faster without it
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -1774,7 +1774,7 @@ def end_run(run: Run, stop: Stop) -> None:
         with suppress(Exception):
             if newest_commit(run.lake)["commit"] >= run.number:
                 code, error = OVERTAKEN, str(overtaken(run))
-    if code in (FAILED, OVERTAKEN):
+    if code not in (0, REFUSED):
         error += "; run again to publish it" if summary["commit"] else "; nothing is published"
     summary.update(exit=code, error=error)
     if code:
