@@ -1736,9 +1736,9 @@ def start_java(builder: SparkSession.Builder, verbose: bool) -> SparkSession:
         os.dup2(terminal, 2)
         os.close(writer)
     if not verbose:
-        # an error is said in one line
+        # an error is said in one line, also if Java is gone, which py4j would log
         spark.sparkContext.setLogLevel("OFF")
-        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+        logging.disable()
     return spark
 
 
