@@ -166,7 +166,8 @@ def test_an_error_of_s3_is_quoted_with_a_hint_for_its_code(main, s3, tmp_path, c
         result = main("--config", s3.config(tmp_path, *places.values(), store.endpoint))
     hint = ANSWERS[code]
     assert result.code == (2 if hint else 1), result.err
-    assert "s3a://bucket/x: " in result.error
+    doing = {"INPUT": "Listing INPUT", "OUTPUT": "Checking OUTPUT"}[setting]
+    assert result.error.startswith(f"etl.py: {doing} s3a://bucket/x: ")
     assert code in result.error and (hint or "") in result.error
     assert KEY not in result.err and SECRET not in result.err
 
