@@ -1,6 +1,7 @@
 """One Spark session for each process of the tests, one S3 server, one OUTPUT of the sample."""
 
 import json
+import tempfile
 
 import pytest
 from pyspark.sql import SparkSession
@@ -36,6 +37,18 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     """The last files are quick, so that both processes end at about the same time."""
     items.sort(key=lambda item: item.path, reverse=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch():
+    """A temporary folder for all that tests start: programs that are killed leave files."""
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
+        patch.setenv("SPARK_LOCAL_DIRS", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,8 @@ def test_a_java_that_is_killed_ends_the_run_with_one_line_and_a_traceback(tmp_pa
     process = subprocess.Popen(
         [sys.executable, ROOT / "etl.py", *flags],
         cwd=tmp_path,
+        # where a Java that is killed leaves its folder
+        env={**os.environ, "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={tmp_path}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
