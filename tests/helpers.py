@@ -320,3 +320,7 @@ class S3Server:
         self.process.kill()  # asked politely, it takes half a minute
         self.process.wait(30)
         self.log.close()
+        ports = re.findall(r"port(?:\.grpc)?=(\d+)", " ".join(self.process.args))
+        for path in Path("/tmp").glob("seaweedfs-*.sock"):
+            if path.stem.rpartition("-")[2] in ports:
+                path.unlink()

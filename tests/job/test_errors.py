@@ -2,7 +2,6 @@
 
 import ast
 import os
-import signal
 import subprocess
 import sys
 
@@ -90,11 +89,7 @@ def test_a_java_that_is_killed_ends_the_run_with_one_line_and_a_traceback(tmp_pa
     for line in process.stdout:
         if line.startswith("Building the tables"):
             break
-    children = ["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)]
-    for line in subprocess.check_output(children, text=True).splitlines():
-        pid, name = line.split()
-        if name == "java":
-            os.kill(int(pid), signal.SIGKILL)
+    subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "java"], check=True)
     out, err = process.communicate(timeout=300)
     result = Result(process.returncode, out, err, tmp_path / "out")
     assert result.code == 1, err
