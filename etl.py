@@ -65,7 +65,6 @@ if pyspark.__version__ < "3.5":
 
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
-from py4j.protocol import Py4JAuthenticationError, Py4JNetworkError
 from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
@@ -1484,7 +1483,8 @@ def explain(error: Exception, doing: str) -> Stop:
     if isinstance(error, Stop):
         return error
     kind, code, words = root_cause(error)
-    if isinstance(error, Py4JNetworkError | Py4JAuthenticationError | ConnectionRefusedError):
+    # an error of Java has the name of its own type
+    if kind.startswith("Py4J") or kind == "ConnectionRefusedError":
         return Stop(FAILED, f"{doing}: Java exited during the run, perhaps out of memory ({words})")
     for hint, names in HINTS.items():
         if code in names.split() or kind in names.split():
